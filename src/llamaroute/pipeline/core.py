@@ -1,0 +1,184 @@
+"""Calls, layers and the innermost step: one exchange with a host.
+
+    failover -> adapt -> media -> retry -> (user's layers) -> observe -> exchange
+
+A layer is a function `(call, handler) -> Plan[Reply]`; `yield from` carries values, exceptions and cancellation
+through it. A plan returns when a plain call has its answer, or when a stream has committed: at its first text, tool
+call or finish. What a stream says before that is buffered, so that an error in the first event of a 200 can still be
+retried or failed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+from ..errors import ProtocolError, ProviderError
+from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target, WireRequest, WireResponse
+from ..types.events import FailedOver, Finished, ReasoningDelta, Retrying, TextDelta, ToolCallStarted
+from ..types.request import ChatRequest
+from ..types.response import Attempt, AttemptError, ChatResponse, Notice, Phase, Usage
+from .ops import Blocking, Head, Op, Plan, Pull, Send
+
+__all__ = [
+    "Call",
+    "Candidate",
+    "Finisher",
+    "Handler",
+    "Layer",
+    "Ledger",
+    "Observer",
+    "Outcome",
+    "Reply",
+    "Timeout",
+    "compose",
+    "exchange",
+]
+
+MAX_ERROR_BODY = 1 << 20
+"""Bytes of an error's body that are read; the rest says nothing more."""
+MAX_BODY = 64 << 20
+"""Bytes of a plain answer. The largest context any host serves, as text, is far below."""
+MAX_BUFFER = 64 << 10
+"""Bytes of a stream that may come before its first text, call or finish (architecture, decision 4)."""
+MAX_BUFFER_READ = 1 << 20
+"""The same, for one read: a fast host may put a whole short answer into the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Seconds a call may take.
+
+    Args:
+        connect: DNS, TCP and TLS together; 0 is spent on a connection used again.
+        first_token: from the request's sending to the first piece of the answer (plain calls: to its headers).
+        idle: between two pieces of the answer.
+        total: everything, over retries and failover together; None for no end.
+    """
+
+    connect: float = 5.0
+    first_token: float = 60.0
+    idle: float = 60.0
+    total: float | None = 600.0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What has happened in one call so far; shared by all its layers and attempts."""
+
+    now: float = 0.0
+    """Monotonic seconds, set by the driver before it resumes the plan."""
+    wall: float = 0.0
+    """Seconds since the epoch when the call began."""
+    started: float = 0.0
+    attempts: list[Attempt] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    history: list[Retrying | FailedOver] = field(default_factory=list)
+    connect: float = 0.0
+    first_token: float | None = None
+
+    def notice(self, notice: Notice) -> None:
+        """Tell the caller once, however many attempts say it."""
+        if notice not in self.notices:
+            self.notices.append(notice)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A target with what is needed to talk to it."""
+
+    target: Target
+    adapter: Adapter
+    auth: Auth
+    timeout: Timeout
+    retry: Any = None
+
+
+class Observer(Protocol):
+    """Told about every attempt; must not block. Both methods are optional."""
+
+    def attempt_started(self, call: Call) -> None:
+        """A request is about to be sent."""
+
+    def attempt_ended(self, call: Call, attempt: Attempt) -> None:
+        """It came to an end, good or bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call on its way inwards. Layers change it by passing a changed copy on."""
+
+    request: ChatRequest
+    stream: bool
+    candidates: tuple[Candidate, ...]
+    candidate: Candidate
+    deadline: float | None
+    """Moment at which the call's total time is over."""
+    ledger: Ledger
+    timeout: Timeout
+    """This call's own limits, already merged from call, route and account."""
+    retry: Any = None
+    observers: Sequence[Any] = ()
+    io: Any = None
+    """Functions that touch files and DNS, given by the client; see `layers/media.py`."""
+    strict_stream: bool = True
+
+    @property
+    def target(self) -> Target:
+        """The target being asked."""
+        return self.candidate.target
+
+    def evolve(self, **changes: Any) -> Call:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a stream ended, for finishers."""
+
+    usage: Usage | None
+    error: BaseException | None = None
+    interrupted: bool = False
+
+
+Finisher: TypeAlias = Callable[[Outcome], "Plan[None] | None"]
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a plan returns: a plain call's answer, or a committed stream.
+
+    `finishers` outlive the plan: the stream's driver runs them, last in first out and exactly once, on end, error,
+    early close, cancellation or garbage collection.
+    """
+
+    target: Target
+    response: ChatResponse[Any] | None = None
+    events: list[DecoderEvent] = field(default_factory=list)
+    decoder: StreamDecoder | None = None
+    rest: Iterator[DecoderEvent] | None = None
+    """The committing read's remaining events, not decoded yet."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    finishers: list[Finisher] = field(default_factory=list)
+
+
+Handler: TypeAlias = Callable[[Call], Plan[Reply]]
+Layer: TypeAlias = Callable[[Call, Handler], Plan[Reply]]
+
+
+def compose(layers: Sequence[Layer], innermost: Handler) -> Handler:
+    """Nest `layers`, outermost first, around `innermost`."""
+    handler = innermost
+    for layer in reversed(layers):
+        handler = _wrap(layer, handler)
+    return handler
+
+
+def _wrap(layer: Layer, handler: Handler) -> Handler:
+    return lambda call: layer(call, handler)
+
+
+COMMITTING = (TextDelta, ToolCallStarted, Finished, ReasoningDelta)
+"""Events that commit a stream: from here on it is never silently repeated."""

@@ -1,0 +1,266 @@
+"""The provider contract: everything a third party must read to add a host.
+
+Begin with: you may need no code. A host that speaks the OpenAI dialect is a table in the config file
+(`kind = "openai-compatible"`). A host whose wire differs is an `Adapter`: three pure functions and a stream decoder,
+registered as a `ProviderSpec` through the entry-point group `llamaroute.providers`.
+
+An adapter is pure: no clock, no environment, no network, no logging of bodies; the same input gives the same bytes.
+The rules, each a check in `llamaroute.testing.check_adapter`:
+
+* split-proof: a body fed whole, byte by byte or cut anywhere gives the same events;
+* agreement: folding the events of a stream equals `parse_response` of the same answer;
+* loud end: `close()` raises when no finish was seen or bytes are left over;
+* given what its row excludes, it raises `CapabilityError`;
+* `map_error` decides class, `retryable`, `failover`, `retry_after` and `request_id` from status and code, never from
+  message text where a code exists;
+* the account's `extra` is merged last, and `raw` is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from .errors import ProviderError
+from .types.capability import Feature, ModelRow, Support
+from .types.events import StreamEvent
+from .types.request import ChatRequest
+from .types.response import ChatResponse, Notice, TokenLogprob
+
+__all__ = [
+    "SPI_VERSION",
+    "Adapter",
+    "AnswerMeta",
+    "Auth",
+    "AuthSettings",
+    "DecoderEvent",
+    "LogprobsReported",
+    "ProviderSettings",
+    "ProviderSpec",
+    "RawPayload",
+    "StreamDecoder",
+    "Target",
+    "TokenCounter",
+    "WireRequest",
+    "WireResponse",
+]
+
+SPI_VERSION = 1
+
+
+class ProviderSettings(BaseModel):
+    """A `[providers.X]` table of the config file. A kind's own table adds its keys to these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+    kind: str
+    """Kind of provider; defaults to the table's name."""
+    api_key: SecretStr | None = None
+    """Key or token."""
+    base_url: str | None = None
+    """Point it at a proxy, a gateway or the emulator."""
+    model: str | None = None
+    """Model used when a call names the account alone."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Canonical name (or any name of yours) -> the provider's own id."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Sent with every request."""
+    timeout: float | dict[str, float] | None = None
+    """Seconds in all, or `{connect, first_token, idle, total}`."""
+    retry: int | dict[str, float] | None = None
+    """Attempts in all, or `{attempts, base, max}`."""
+    verify: bool | str = True
+    """False, or the path of a CA bundle."""
+    proxy: str | None = None
+    """Proxy URL; without it, the usual environment variables count."""
+    features: dict[Feature, Support] = Field(default_factory=dict)
+    """Override what the catalogue says a host can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model at a configured account: what a request is sent to.
+
+    `options` are the settings of the account's table, already of the adapter's own settings class.
+    """
+
+    provider: str
+    kind: str
+    model: str
+    model_id: str
+    options: ProviderSettings
+    row: ModelRow
+
+    @property
+    def name(self) -> str:
+        """`provider:model`."""
+        return f"{self.provider}:{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """A request as bytes, unsigned: auth is added later, afresh for each attempt."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | tuple[bytes, ...] = b""
+    """Parts around pre-encoded images are joined by the engine."""
+    warnings: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WireResponse:
+    """An answer as bytes. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class AnswerMeta:
+    """Facts about the answer that are not its content; decoders emit it, users see it on the response."""
+
+    id: str = ""
+    created: float | None = None
+    """Seconds since the epoch."""
+
+
+@dataclass(slots=True)
+class LogprobsReported:
+    """More log probabilities."""
+
+    items: tuple[TokenLogprob, ...]
+
+
+@dataclass(slots=True)
+class RawPayload:
+    """A payload that carried more than a piece of text, kept for `ChatResponse.raw`."""
+
+    payload: Any
+
+
+DecoderEvent: TypeAlias = StreamEvent | AnswerMeta | LogprobsReported | RawPayload | Notice
+"""What a decoder may emit: the public events, and what only ends up on the response."""
+
+
+class StreamDecoder(Protocol):
+    """Bytes of one streamed body to events. Its result must not depend on where the bytes were cut."""
+
+    def feed(self, data: bytes) -> Iterable[DecoderEvent]:
+        """Decode more bytes, lazily: events before a bad frame are yielded, then it raises.
+
+        Raises:
+            ProviderError: the host reported an error inside the stream, or the frame is broken.
+        """
+        ...
+
+    def close(self) -> Iterable[DecoderEvent]:
+        """End of the body.
+
+        Raises:
+            ProtocolError: no finish was seen, or bytes are left over.
+        """
+        ...
+
+
+class Adapter(Protocol):
+    """What a host does differently."""
+
+    def build_request(self, request: ChatRequest, target: Target, *, stream: bool) -> WireRequest:
+        """The request as bytes.
+
+        Raises:
+            CapabilityError: the target's row excludes something the request needs.
+        """
+        ...
+
+    def parse_response(self, response: WireResponse, request: ChatRequest, target: Target) -> ChatResponse[Any]:
+        """The answer of a plain (not streamed) call.
+
+        Raises:
+            ProviderError: the body is an error in disguise, or not what the contract says.
+        """
+        ...
+
+    def stream_decoder(self, request: ChatRequest, target: Target) -> StreamDecoder:
+        """A fresh decoder for one streamed answer."""
+        ...
+
+    def map_error(self, response: WireResponse, target: Target) -> ProviderError:
+        """The error that an answer with status >= 400 means."""
+        ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """An adapter whose host can count a request's tokens exactly."""
+
+    def count_request(self, request: ChatRequest, target: Target) -> WireRequest:
+        """The request that asks for the count."""
+        ...
+
+    def parse_count(self, response: WireResponse, target: Target) -> int:
+        """Input tokens."""
+        ...
+
+
+class Auth(Protocol):
+    """Signs requests of one account. Shared by all calls of a client, from any thread."""
+
+    def stale(self, now: float) -> bool:
+        """Whether `refresh` has to run before the next `sign`; `now` in seconds since the epoch."""
+        ...
+
+    def refresh(self) -> None:
+        """Get a fresh token. May block; the only method that may. Single flight."""
+        ...
+
+    def reject(self) -> bool:
+        """The host answered 401: drop what is cached. True when a refresh may mend it, so that one more try pays."""
+        ...
+
+    def sign(self, request: WireRequest, now: float) -> WireRequest:
+        """The request with credentials."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """What an auth is made from: the account's name, its table, and the environment variables it may read."""
+
+    provider: str
+    options: ProviderSettings
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """What an entry point of the group `llamaroute.providers` resolves to.
+
+    Attributes:
+        name: the kind, as written in the config file.
+        adapter: pure, shared by all accounts of the kind.
+        auth: makes the account's `Auth`; a string such as `"llamaroute.auth.base:api_key"` is imported on first use.
+        settings: the kind's table in the config file, a subclass of `ProviderSettings`.
+        catalog: rows of models at this provider (see docs/catalog.md); empty for hosts that serve what you deploy.
+        from_env: environment -> this kind's table, or None when its variables are not set (zero-config).
+        env: names of the variables `from_env` looks for, for messages.
+        transport: `http`, or `local` for an engine in this process.
+        extra: the pip extra that this kind needs, if any.
+    """
+
+    name: str
+    adapter: Adapter
+    auth: Callable[[AuthSettings], Auth] | str
+    settings: type[ProviderSettings] = ProviderSettings
+    catalog: Mapping[str, Any] = field(default_factory=dict)
+    from_env: Callable[[Mapping[str, str]], dict[str, Any] | None] | None = None
+    env: tuple[str, ...] = ()
+    transport: Literal["http", "local"] = "http"
+    extra: str | None = None
+    spi_version: int = SPI_VERSION

@@ -1,0 +1,1 @@
+"""The vocabulary: pure data that everything else speaks in. Imports nothing but `errors`."""

@@ -1,0 +1,123 @@
+"""What a stream says, event by event.
+
+    Started -> (TextDelta | ReasoningDelta | ToolCallStarted, ToolCallDelta*, ToolCallDone)* -> UsageReported? -> Finished
+
+`Retrying` and `FailedOver` tell of attempts that came to nothing before the answer began. They are delivered right
+after the commit point, in order, before `Started`.
+
+Events are plain slotted values; treat them as read-only. They are not frozen because freezing doubles the cost of
+making one, and a stream makes one per token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .parts import ToolCall
+from .response import Attempt, FinishReason, Usage
+
+__all__ = [
+    "FailedOver",
+    "Finished",
+    "ReasoningDelta",
+    "Retrying",
+    "Started",
+    "StreamEvent",
+    "TextDelta",
+    "ToolCallDelta",
+    "ToolCallDone",
+    "ToolCallStarted",
+    "UsageReported",
+]
+
+
+@dataclass(slots=True)
+class Started:
+    """The answer begins; `target` gives it, under its own id `model_id`."""
+
+    target: str
+    model_id: str
+
+
+@dataclass(slots=True)
+class TextDelta:
+    """More text."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class ReasoningDelta:
+    """More of a model's reasoning, where a server sends it apart (`reasoning_content`). Llama 4 has none."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class ToolCallStarted:
+    """The model begins to call a tool; `index` counts the calls of this answer from 0."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(slots=True)
+class ToolCallDelta:
+    """More of a call's arguments, as the JSON text the model writes."""
+
+    index: int
+    arguments: str
+
+
+@dataclass(slots=True)
+class ToolCallDone:
+    """A call is complete."""
+
+    index: int
+    call: ToolCall
+
+
+@dataclass(slots=True)
+class Retrying:
+    """An attempt failed and the same target is asked again."""
+
+    attempt: Attempt
+
+
+@dataclass(slots=True)
+class FailedOver:
+    """A target was given up after `attempt`; `target` is asked next."""
+
+    attempt: Attempt
+    target: str
+
+
+@dataclass(slots=True)
+class UsageReported:
+    """Tokens used, as the host counts them; when it comes more than once, the last one counts."""
+
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Finished:
+    """The answer is complete; `raw_reason` is the host's own word for `reason`."""
+
+    reason: FinishReason
+    raw_reason: str | None = None
+
+
+StreamEvent: TypeAlias = (
+    Started
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallStarted
+    | ToolCallDelta
+    | ToolCallDone
+    | Retrying
+    | FailedOver
+    | UsageReported
+    | Finished
+)

@@ -1,0 +1,159 @@
+"""What messages are made of: text, images, documents, videos and tool calls.
+
+Pure data. Nothing here opens a file or a socket: a source that has to be read or fetched is read by the media layer
+when the request is sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+__all__ = ["Document", "Image", "ImageData", "ImageDetail", "Part", "PilImage", "Text", "ToolCall", "Video"]
+
+ImageDetail: TypeAlias = Literal["low", "high", "auto"]
+
+
+@runtime_checkable
+class PilImage(Protocol):
+    """What of a `PIL.Image.Image` is used here, so that Pillow need not be installed."""
+
+    mode: str
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        """Write the image to the file object `fp`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of text."""
+
+    text: str
+    type: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of one of the request's tools, made by the model.
+
+    `arguments` is `{}` and `error` says why when the model's text (`raw_arguments`) was no JSON object.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    raw_arguments: str = ""
+    error: str | None = None
+    type: Literal["tool_call"] = "tool_call"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageData:
+    """An image as bytes, with the media type found in them and the base64 text that hosts want.
+
+    Encoded once per image object, however many calls and retries carry it.
+    """
+
+    media_type: str
+    data: bytes
+    base64: bytes
+
+    @classmethod
+    def of(cls, media_type: str, data: bytes) -> ImageData:
+        """Encode `data`."""
+        return cls(media_type, data, base64.b64encode(data))
+
+
+class Image:
+    """An image from a path, an http(s) URL, bytes, a data URL or a PIL image.
+
+    Args:
+        source: `str` (a path, an `http(s)://` URL or a `data:` URL), `os.PathLike`, `bytes`, or a PIL image.
+        detail: how closely the model should look, where the host knows such a setting; None leaves it to the host.
+
+    The media type is found in the bytes, never taken from a file's name or a server's header. Files and URLs are read
+    when the first request that holds the image is sent, and kept with the object.
+
+    Raises:
+        InputError: when sent: no such file, not an image, empty, larger than `[images] max_bytes`, or an address
+            that `[images]` does not allow.
+    """
+
+    __slots__ = ("_loaded", "detail", "from_dict", "source")
+
+    def __init__(
+        self, source: str | os.PathLike[str] | bytes | bytearray | PilImage, *, detail: ImageDetail | None = None
+    ) -> None:
+        if not isinstance(source, str | os.PathLike | bytes | bytearray | PilImage):
+            from ..errors import InputError
+
+            raise InputError(
+                f"Image() takes a path, an http(s) or data URL, bytes or a PIL image, not {type(source).__name__}"
+            )
+        self.source: str | os.PathLike[str] | bytes | PilImage = (
+            bytes(source) if isinstance(source, bytearray) else source
+        )
+        self.detail: ImageDetail | None = detail
+        self.from_dict = False
+        """True when it came out of an OpenAI-style message dict, which may not name local files."""
+        self._loaded: ImageData | None = None
+
+    @property
+    def kind(self) -> Literal["url", "data-url", "path", "bytes", "pil"]:
+        """Where the bytes come from."""
+        source = self.source
+        if isinstance(source, str):
+            head = source[:8].lower()
+            if head.startswith("data:"):
+                return "data-url"
+            return "url" if head.startswith(("http://", "https://")) else "path"
+        if isinstance(source, bytes):
+            return "bytes"
+        return "path" if isinstance(source, os.PathLike) else "pil"
+
+    def loaded(self) -> ImageData | None:
+        """The image's bytes when they were read already, else None."""
+        return self._loaded
+
+    def load(self, data: ImageData) -> ImageData:
+        """Keep `data` as this image's bytes (the media layer calls this; see `layers/media.py`)."""
+        self._loaded = data
+        return data
+
+    def __repr__(self) -> str:
+        kind = self.kind
+        if kind in ("url", "path"):
+            what = repr(str(self.source))
+        elif isinstance(self.source, bytes):
+            what = f"<{len(self.source)} bytes>"
+        else:
+            what = f"<{kind}>"
+        return f"Image({what})" if self.detail is None else f"Image({what}, detail={self.detail!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Image):
+            return NotImplemented
+        return self.detail == other.detail and self.source == other.source
+
+    def __hash__(self) -> int:
+        return hash((self.detail, self.source if isinstance(self.source, str | bytes) else id(self.source)))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A PDF, from a path or bytes."""
+
+    source: str | os.PathLike[str] | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video file; `frames` of it, evenly spread, are shown to the model."""
+
+    source: str | os.PathLike[str]
+    frames: int = 8
+
+
+Part: TypeAlias = Text | Image | Document | Video | ToolCall

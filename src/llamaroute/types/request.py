@@ -1,0 +1,71 @@
+"""One request, after the caller's arguments were checked and before any provider has seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from .messages import Message
+from .parts import Image
+from .tools import JsonSchema, Tool
+
+__all__ = ["SAMPLING_FIELDS", "ChatRequest"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+SAMPLING_FIELDS = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "stop",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logprobs",
+    "parallel_tool_calls",
+)
+"""The knobs of a request that a host may know, know in a range, or not know at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """Everything about a chat request that a provider could need. None means: leave it to the host.
+
+    Ranges and defaults are the host's; `llamaroute.catalog` lists them with their sources.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    """`auto`, `none`, `required`, or the name of a tool."""
+    output: JsonSchema | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logprobs: int | None = None
+    """How many alternatives per token to report; 0 means only the chosen one."""
+    parallel_tool_calls: bool | None = None
+    headers: Mapping[str, str] = field(default=_NOTHING)
+    extra: Mapping[str, Mapping[str, Any]] = field(default=_NOTHING)
+    """Merged last into the body, per account name or provider kind."""
+    metadata: Mapping[str, str] = field(default=_NOTHING)
+    """For observers and logs; never sent."""
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images, in order."""
+        return tuple(image for message in self.messages for image in message.images)
+
+    def evolve(self, **changes: Any) -> ChatRequest:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
