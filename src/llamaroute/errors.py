@@ -117,9 +117,7 @@ class CapabilityError(LlamarouteError):
         could_serve: configured targets that could serve it, if named as `model=`.
     """
 
-    def __init__(
-        self, message: str, *, missing: dict[str, str] | None = None, could_serve: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, message: str, *, missing: dict[str, str] | None = None, could_serve: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.missing = missing or {}
         self.could_serve = tuple(could_serve)

@@ -19,7 +19,7 @@ The rules, each a check in `llamaroute.testing.check_adapter`:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -29,6 +29,7 @@ from .types.capability import Feature, ModelRow, Support
 from .types.events import StreamEvent
 from .types.request import ChatRequest
 from .types.response import ChatResponse, Notice, TokenLogprob
+from .types.settings import RetrySettings, TimeoutSettings
 
 __all__ = [
     "SPI_VERSION",
@@ -54,30 +55,36 @@ SPI_VERSION = 1
 class ProviderSettings(BaseModel):
     """A `[providers.X]` table of the config file. A kind's own table adds its keys to these."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     kind: str
     """Kind of provider; defaults to the table's name."""
     api_key: SecretStr | None = None
     """Key or token."""
-    base_url: str | None = None
+    base_url: str | None = Field(default=None, repr=False)
     """Point it at a proxy, a gateway or the emulator."""
     model: str | None = None
     """Model used when a call names the account alone."""
     models: dict[str, str] = Field(default_factory=dict)
     """Canonical name (or any name of yours) -> the provider's own id."""
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
     """Sent with every request."""
-    timeout: float | dict[str, float] | None = None
+    timeout: TimeoutSettings | None = None
     """Seconds in all, or `{connect, first_token, idle, total}`."""
-    retry: int | dict[str, float] | None = None
+    retry: RetrySettings | None = None
     """Attempts in all, or `{attempts, base, max}`."""
     verify: bool | str = True
     """False, or the path of a CA bundle."""
-    proxy: str | None = None
+    proxy: str | None = Field(default=None, repr=False)
     """Proxy URL; without it, the usual environment variables count."""
     features: dict[Feature, Support] = Field(default_factory=dict)
     """Override what the catalogue says a host can do."""
+
+    def default_timeout(self) -> Mapping[str, float]:
+        """Limits (`connect`, `first_token`, `idle`, `total`) this account needs where nothing else is configured."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +254,11 @@ class ProviderSpec:
         adapter: pure, shared by all accounts of the kind.
         auth: makes the account's `Auth`; a string such as `"llamaroute.auth.base:api_key"` is imported on first use.
         settings: the kind's table in the config file, a subclass of `ProviderSettings`.
-        catalog: rows of models at this provider (see docs/catalog.md); empty for hosts that serve what you deploy.
+        catalog: rows of models at this provider, as `llamaroute.catalog.parse` takes them; left out, the library's own
+            file for the kind counts, and hosts that serve what you deploy have none.
         from_env: environment -> this kind's table, or None when its variables are not set (zero-config).
+        refine: the row as the account's own settings make it (another dialect, an engine's flags); pure.
+        default_model: canonical name used when a call names the account alone and the table has no `model`.
         env: names of the variables `from_env` looks for, for messages.
         transport: `http`, or `local` for an engine in this process.
         extra: the pip extra that this kind needs, if any.
@@ -258,8 +268,10 @@ class ProviderSpec:
     adapter: Adapter
     auth: Callable[[AuthSettings], Auth] | str
     settings: type[ProviderSettings] = ProviderSettings
-    catalog: Mapping[str, Any] = field(default_factory=dict)
+    catalog: Mapping[str, Any] | None = None
     from_env: Callable[[Mapping[str, str]], dict[str, Any] | None] | None = None
+    refine: Callable[[ModelRow, Any], ModelRow] | None = None
+    default_model: str | None = None
     env: tuple[str, ...] = ()
     transport: Literal["http", "local"] = "http"
     extra: str | None = None

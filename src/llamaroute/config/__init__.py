@@ -1,0 +1,1 @@
+"""The configuration: its models, where it is found, and its JSON Schema."""

@@ -15,7 +15,8 @@ _DATA = re.compile(r"data:(?P<mime>[^;,]*)(?P<params>[^,]*),(?P<data>.*)", re.DO
 
 @dataclass(frozen=True, slots=True)
 class ImageSeen:
-    """An image part of a request. `width` is 0 when the bytes are no known image; `url` is set for images sent by link."""
+    """An image part of a request. `width` is 0 when the bytes are no known image; `url` is set for images sent by
+    link."""
 
     mime: str
     width: int = 0

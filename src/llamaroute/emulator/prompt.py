@@ -1,7 +1,7 @@
 """A request as the emulated model sees it: one neutral form, whatever shape the host takes.
 
-Hosts check the request their own way first; what is read here is forgiving, because it only feeds the default answer, the
-token estimate and a real model behind the emulator.
+Hosts check the request their own way first; what is read here is forgiving, because it only feeds the default answer,
+the token estimate and a real model behind the emulator.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Prompt:
         return total + sum(image_tokens(image) for image in self.images)
 
     @property
-    def forced_tool(self) -> dict[str, Any] | None:
+    def forced_tool(self) -> Mapping[str, Any] | None:
         """The function that the request insists on (the first one for "required"), else None."""
-        functions = [tool["function"] for tool in self.tools]
+        functions: list[Mapping[str, Any]] = [tool["function"] for tool in self.tools]
         if not functions or self.tool_choice in (None, "auto", "none"):
             return None
         if isinstance(self.tool_choice, Mapping):
@@ -132,7 +132,8 @@ _SAMPLING = (
 
 
 def read_prompt(body: Mapping[str, Any], *, default_max_tokens: int | None = None) -> Prompt:
-    """Read an OpenAI-style chat body, Cloudflare's native one, or TGI's; unknown and malformed fields are passed over."""
+    """Read an OpenAI-style chat body, Cloudflare's native one, or TGI's; unknown and malformed fields are passed
+    over."""
     messages = body.get("messages")
     if not isinstance(messages, Sequence) or isinstance(messages, str):
         text = body.get("prompt", body.get("inputs", ""))
@@ -167,7 +168,8 @@ def _read_format(prompt: Prompt, body: Mapping[str, Any]) -> None:
 
 
 def sample(schema: Any, root: Any = None, depth: int = 0) -> Any:
-    """A value that fits the JSON Schema: constants, enums and defaults where given, else the plainest value of the type."""
+    """A value that fits the JSON Schema: constants, enums and defaults where given, else the plainest value of the
+    type."""
     root = schema if root is None else root
     if not isinstance(schema, Mapping) or depth > 8:
         return "value"

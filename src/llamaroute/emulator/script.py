@@ -1,8 +1,8 @@
 """What the emulator answers: scripted replies, faults, and the pieces that every host turns into its own wire format.
 
 A `Reply` says what the model would have said; a `Fault` says what goes wrong on the way. Both are plain data, so a test
-reads like a story. The pieces (`Text`, `CallStart`, `CallArgs`, `End`) are the host-neutral form between a reply (or a real
-model) and the host modules; no host sees a `Reply`.
+reads like a story. The pieces (`Text`, `CallStart`, `CallArgs`, `End`) are the host-neutral form between a reply (or a
+real model) and the host modules; no host sees a `Reply`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Call", "CallArgs", "CallStart", "End", "Fault", "Piece", "Reply", "Text", "Whole", "collect", "play", "tokens"]
+__all__ = [
+    "Call",
+    "CallArgs",
+    "CallStart",
+    "End",
+    "Fault",
+    "Piece",
+    "Reply",
+    "Text",
+    "Whole",
+    "collect",
+    "play",
+    "tokens",
+]
 
 
 @dataclass(frozen=True)
@@ -22,12 +35,13 @@ class Reply:
     """One scripted answer of the model.
 
     text: what the model says. Cut to the request's output limit, as a real host would, unless `exact`.
-    tool_calls: `(name, arguments)` pairs; arguments are a dict, or a str that is put on the wire as it is (broken JSON too).
+    tool_calls: `(name, arguments)` pairs; arguments are a dict, or a str that is put on the wire as it is (even if
+      it is no JSON).
     finish_reason: one of `stop`, `length`, `tool_calls`, `content_filter` or any other word; None derives it.
     usage: `(prompt_tokens, completion_tokens)`; None estimates both.
     cached_tokens: prompt tokens said to come from a cache, where the host has a place for them.
     delay: seconds before the answer begins (before the response headers).
-    chunks: how a streamed text is cut: a list of pieces (they replace `text`), a number of characters, or None = tokens.
+    chunks: how a streamed text is cut: a list of pieces (they replace `text`), a number of characters; None = tokens.
     chunk_delay: seconds between two pieces of a stream.
     headers: response headers added to the host's own.
     exact: True keeps `text` whole whatever `max_tokens` and `stop` in the request say.
@@ -64,7 +78,8 @@ class Fault:
       dribble: one byte a write; True, or the seconds between two bytes.
       close_idle: the connection is closed right after an answer that promised keep-alive.
     In a stream:
-      error_first: status 200, then the host's in-stream error as the first event.   error_after: the same after N events.
+      error_first: status 200, then the host's in-stream error as the first event.   error_after: the same after N
+        events.
       missing_usage: no usage anywhere (plain bodies too).   no_done: the end marker is left out.
       garbage: a data line that is no JSON, after `garbage_after` events.
       keepalive: comment lines between the events; a str is sent as it is.   crlf: lines end with CRLF.
@@ -204,7 +219,8 @@ def _pieces(text: str, chunks: Sequence[str] | int | None) -> list[str]:
 
 
 def _limit(text: str, max_tokens: int | None, stop: Sequence[str]) -> tuple[str, str | None, str | None]:
-    """The text as the request's limits leave it, the finish reason they force (or None), the stop string that struck."""
+    """The text as the request's limits leave it, the finish reason they force (or None), the stop string that
+    struck."""
     hits = [(at, word) for word in stop if word and (at := text.find(word)) >= 0]
     struck: str | None = None
     if hits:

@@ -1,7 +1,8 @@
 """A small HTTP/1.1 server in a daemon thread: asyncio for the sockets, h11 for reading requests.
 
-Answers are framed by hand, because the point of the emulator is to write what a correct server never would: a chunk that
-breaks off, a body without its end, one byte a packet, a reset. One `Connection` per socket, one task per connection.
+Answers are framed by hand, because the point of the emulator is to write what a correct server never would: a chunk
+that breaks off, a body without its end, one byte a packet, a reset. One `Connection` per socket, one task per
+connection.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import email.utils
 import http
+import logging
 import socket
 import struct
 import threading
@@ -25,6 +27,7 @@ __all__ = ["App", "Connection", "Server"]
 
 _MAX_HEAD = 256 * 1024
 _NO_FAULT = Fault()
+_log = logging.getLogger(__name__)
 
 
 class _DropError(Exception):
@@ -178,6 +181,8 @@ class Connection(asyncio.Protocol):
                     break
         except (_DropError, ConnectionError):
             pass
+        except Exception:
+            _log.exception("the emulator failed while answering; the connection is dropped")
         finally:
             self._transport.close()
 

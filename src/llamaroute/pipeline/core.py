@@ -1,4 +1,4 @@
-"""Calls, layers and the innermost step: one exchange with a host.
+"""Calls, layers and replies: the frame that every request moves through.
 
     failover -> adapt -> media -> retry -> (user's layers) -> observe -> exchange
 
@@ -10,16 +10,17 @@ retried or failed over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-from ..errors import ProtocolError, ProviderError
-from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target, WireRequest, WireResponse
-from ..types.events import FailedOver, Finished, ReasoningDelta, Retrying, TextDelta, ToolCallStarted
+from ..errors import ProviderError
+from ..output import OutputSpec
+from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target
+from ..types.events import FailedOver, Retrying
 from ..types.request import ChatRequest
-from ..types.response import Attempt, AttemptError, ChatResponse, Notice, Phase, Usage
-from .ops import Blocking, Head, Op, Plan, Pull, Send
+from ..types.response import Attempt, ChatResponse, Notice, Usage
+from .ops import Plan
 
 __all__ = [
     "Call",
@@ -33,17 +34,7 @@ __all__ = [
     "Reply",
     "Timeout",
     "compose",
-    "exchange",
 ]
-
-MAX_ERROR_BODY = 1 << 20
-"""Bytes of an error's body that are read; the rest says nothing more."""
-MAX_BODY = 64 << 20
-"""Bytes of a plain answer. The largest context any host serves, as text, is far below."""
-MAX_BUFFER = 64 << 10
-"""Bytes of a stream that may come before its first text, call or finish (architecture, decision 4)."""
-MAX_BUFFER_READ = 1 << 20
-"""The same, for one read: a fast host may put a whole short answer into the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +64,13 @@ class Ledger:
     """Seconds since the epoch when the call began."""
     started: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
+    errors: list[ProviderError] = field(default_factory=list)
+    """One per failed attempt, in order."""
     notices: list[Notice] = field(default_factory=list)
     history: list[Retrying | FailedOver] = field(default_factory=list)
     connect: float = 0.0
+    sent: float = 0.0
+    """When the last request went out."""
     first_token: float | None = None
 
     def notice(self, notice: Notice) -> None:
@@ -122,7 +117,10 @@ class Call:
     observers: Sequence[Any] = ()
     io: Any = None
     """Functions that touch files and DNS, given by the client; see `layers/media.py`."""
-    strict_stream: bool = True
+    output: OutputSpec | None = None
+    """What the answer must fit."""
+    output_retries: int = 0
+    """How often an answer that does not fit goes back to the model."""
 
     @property
     def target(self) -> Target:
@@ -160,6 +158,10 @@ class Reply:
     decoder: StreamDecoder | None = None
     rest: Iterator[DecoderEvent] | None = None
     """The committing read's remaining events, not decoded yet."""
+    idle: float = 60.0
+    """Seconds that may pass between two pieces of the stream."""
+    ended: bool = False
+    """The body was read to its end before the stream committed."""
     headers: Mapping[str, str] = field(default_factory=dict)
     finishers: list[Finisher] = field(default_factory=list)
 
@@ -178,7 +180,3 @@ def compose(layers: Sequence[Layer], innermost: Handler) -> Handler:
 
 def _wrap(layer: Layer, handler: Handler) -> Handler:
     return lambda call: layer(call, handler)
-
-
-COMMITTING = (TextDelta, ToolCallStarted, Finished, ReasoningDelta)
-"""Events that commit a stream: from here on it is never silently repeated."""

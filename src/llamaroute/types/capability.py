@@ -76,7 +76,7 @@ class ModelRow:
 
     model: str
     model_id: str
-    features: Mapping[Feature, Support] = field(default=_NATIVE)
+    features: Mapping[Feature, Support] = field(default_factory=lambda: _NATIVE)
     parameters: Mapping[str, ParameterRule] = field(default_factory=dict)
     image: ImageRule = ImageRule()
     context_window: int | None = None

@@ -1,6 +1,6 @@
 """What a stream says, event by event.
 
-    Started -> (TextDelta | ReasoningDelta | ToolCallStarted, ToolCallDelta*, ToolCallDone)* -> UsageReported? -> Finished
+    Started -> (TextDelta | ReasoningDelta | ToolCallStarted ToolCallDelta* ToolCallDone)* -> UsageReported? -> Finished
 
 `Retrying` and `FailedOver` tell of attempts that came to nothing before the answer began. They are delivered right
 after the commit point, in order, before `Started`.

@@ -59,7 +59,9 @@ def assistant(*content: str | Part) -> Message:
     return Message("assistant", _parts(content))
 
 
-def tool_result(call: ToolCall | str, content: str | Part | Sequence[str | Part], *, name: str | None = None) -> Message:
+def tool_result(
+    call: ToolCall | str, content: str | Part | Sequence[str | Part], *, name: str | None = None
+) -> Message:
     """What a tool gave back for `call` (a `ToolCall`, or its id together with `name`)."""
     items = (content,) if isinstance(content, str | Text | Image | Document | Video | ToolCall) else tuple(content)
     if isinstance(call, ToolCall):

@@ -55,10 +55,10 @@ class ChatRequest:
     logprobs: int | None = None
     """How many alternatives per token to report; 0 means only the chosen one."""
     parallel_tool_calls: bool | None = None
-    headers: Mapping[str, str] = field(default=_NOTHING)
-    extra: Mapping[str, Mapping[str, Any]] = field(default=_NOTHING)
+    headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NOTHING)
     """Merged last into the body, per account name or provider kind."""
-    metadata: Mapping[str, str] = field(default=_NOTHING)
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     """For observers and logs; never sent."""
 
     @property

@@ -1,0 +1,202 @@
+"""One API for Meta's Llama 4 on every host: chat, images, tools and JSON that behave the same everywhere.
+
+    import llamaroute as lr
+
+    client = lr.Client()                                  # finds llamaroute.toml
+    print(client.chat("Why is the sky blue?").text)
+
+Names are imported when first used: `import llamaroute` loads no provider, no HTTP library and no TLS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import AsyncClient, AsyncStream, Client, Stream
+    from .config.models import Config
+    from .errors import (
+        AllTargetsFailedError,
+        AuthenticationError,
+        CapabilityError,
+        ConfigError,
+        ConnectionError,
+        ContentFilterError,
+        ContextLengthError,
+        InputError,
+        InvalidRequestError,
+        LlamarouteError,
+        ModelRetiredError,
+        NotFoundError,
+        OutputValidationError,
+        OverloadedError,
+        PayloadTooLargeError,
+        PermissionDeniedError,
+        PolicyError,
+        ProtocolError,
+        ProviderError,
+        QuotaExhaustedError,
+        RateLimitError,
+        ServerError,
+        StreamInterruptedError,
+        TimeoutError,
+        ToolError,
+    )
+    from .layers.retry import RetryPolicy
+    from .pipeline.core import Timeout
+    from .tokens import TokenCount
+    from .types.events import (
+        FailedOver,
+        Finished,
+        ReasoningDelta,
+        Retrying,
+        Started,
+        StreamEvent,
+        TextDelta,
+        ToolCallDelta,
+        ToolCallDone,
+        ToolCallStarted,
+        UsageReported,
+    )
+    from .types.messages import Message, assistant, system, tool_result, user
+    from .types.parts import Document, Image, Text, ToolCall, Video
+    from .types.response import Attempt, AttemptError, ChatResponse, Cost, Notice, Timing, TokenLogprob, Usage
+    from .types.tools import JsonSchema, Tool
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "client": ("AsyncClient", "AsyncStream", "Client", "Stream"),
+    "config.models": ("Config",),
+    "errors": (
+        "AllTargetsFailedError",
+        "AuthenticationError",
+        "CapabilityError",
+        "ConfigError",
+        "ConnectionError",
+        "ContentFilterError",
+        "ContextLengthError",
+        "InputError",
+        "InvalidRequestError",
+        "LlamarouteError",
+        "ModelRetiredError",
+        "NotFoundError",
+        "OutputValidationError",
+        "OverloadedError",
+        "PayloadTooLargeError",
+        "PermissionDeniedError",
+        "PolicyError",
+        "ProtocolError",
+        "ProviderError",
+        "QuotaExhaustedError",
+        "RateLimitError",
+        "ServerError",
+        "StreamInterruptedError",
+        "TimeoutError",
+        "ToolError",
+    ),
+    "layers.retry": ("RetryPolicy",),
+    "pipeline.core": ("Timeout",),
+    "tokens": ("TokenCount",),
+    "types.events": (
+        "FailedOver",
+        "Finished",
+        "ReasoningDelta",
+        "Retrying",
+        "Started",
+        "StreamEvent",
+        "TextDelta",
+        "ToolCallDelta",
+        "ToolCallDone",
+        "ToolCallStarted",
+        "UsageReported",
+    ),
+    "types.messages": ("Message", "assistant", "system", "tool_result", "user"),
+    "types.parts": ("Document", "Image", "Text", "ToolCall", "Video"),
+    "types.response": ("Attempt", "AttemptError", "ChatResponse", "Cost", "Notice", "Timing", "TokenLogprob", "Usage"),
+    "types.tools": ("JsonSchema", "Tool"),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "AllTargetsFailedError",
+    "AsyncClient",
+    "AsyncStream",
+    "Attempt",
+    "AttemptError",
+    "AuthenticationError",
+    "CapabilityError",
+    "ChatResponse",
+    "Client",
+    "Config",
+    "ConfigError",
+    "ConnectionError",
+    "ContentFilterError",
+    "ContextLengthError",
+    "Cost",
+    "Document",
+    "FailedOver",
+    "Finished",
+    "Image",
+    "InputError",
+    "InvalidRequestError",
+    "JsonSchema",
+    "LlamarouteError",
+    "Message",
+    "ModelRetiredError",
+    "NotFoundError",
+    "Notice",
+    "OutputValidationError",
+    "OverloadedError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "PolicyError",
+    "ProtocolError",
+    "ProviderError",
+    "QuotaExhaustedError",
+    "RateLimitError",
+    "ReasoningDelta",
+    "RetryPolicy",
+    "Retrying",
+    "ServerError",
+    "Started",
+    "Stream",
+    "StreamEvent",
+    "StreamInterruptedError",
+    "Text",
+    "TextDelta",
+    "TimeoutError",
+    "Timeout",
+    "Timing",
+    "TokenCount",
+    "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallDone",
+    "ToolCallStarted",
+    "ToolError",
+    "Usage",
+    "UsageReported",
+    "Video",
+    "__version__",
+    "assistant",
+    "system",
+    "tool_result",
+    "user",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'llamaroute' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

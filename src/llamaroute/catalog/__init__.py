@@ -1,0 +1,134 @@
+"""What is known about models and about models at providers, each fact with its source.
+
+    facts = llamaroute.catalog.facts("cloudflare", "llama-4-scout")
+    facts["context_window"]      # Fact(value=131000, source=..., checked=..., evidence="documented")
+
+The files under data/ are the catalogue; docs/catalog.md says how to read and extend them. `evidence` is `recorded`
+(an answer of the real host shows it), `documented` (its documentation or published schema says so), or `inferred`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+from ..types.capability import FEATURES, Feature, ImageRule, ModelRow, ParameterRule, Support
+
+__all__ = ["Fact", "Model", "facts", "models", "parse", "rows"]
+
+Evidence = Literal["recorded", "documented", "inferred"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact: its value, where it is from (a URL or a citation), the day it was checked, and how sure it is."""
+
+    value: Any
+    source: str
+    checked: datetime.date
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A canonical model. `released` is False for a model that was announced and never published."""
+
+    name: str
+    facts: Mapping[str, Fact]
+
+    @property
+    def released(self) -> bool:
+        """Whether the model can be had anywhere."""
+        fact = self.facts.get("released")
+        return fact is None or bool(fact.value)
+
+
+@cache
+def models() -> Mapping[str, Model]:
+    """All canonical models by name."""
+    data = _read("models")
+    return {name: Model(name, _facts(table, data["sources"])) for name, table in data["models"].items()}
+
+
+@cache
+def rows(kind: str) -> tuple[ModelRow, ...]:
+    """The rows of a provider kind of this library, in the order of preference; empty when it has no file."""
+    data = _read(kind)
+    return parse(data) if data else ()
+
+
+def facts(kind: str, model: str) -> Mapping[str, Fact]:
+    """The facts behind the row of a canonical model at a provider kind.
+
+    Raises:
+        KeyError: there is no such row.
+    """
+    data = _read(kind)
+    for table in data.get("model", ()):
+        if table["model"] == model:
+            return _facts(table["facts"], data["sources"])
+    raise KeyError(f"{kind}:{model}")
+
+
+def parse(data: Mapping[str, Any]) -> tuple[ModelRow, ...]:
+    """Rows from a catalogue file's content (see docs/catalog.md for its form)."""
+    return tuple(
+        _row(table["model"], table["id"], _facts(table.get("facts", {}), data.get("sources", {})))
+        for table in data.get("model", ())
+    )
+
+
+def _row(model: str, model_id: str, known: Mapping[str, Fact]) -> ModelRow:
+    features: dict[Feature, Support] = dict.fromkeys(FEATURES, "native")
+    parameters: dict[str, ParameterRule] = {}
+    for name, fact in known.items():
+        head, _, rest = name.partition(".")
+        if head == "features":
+            features[rest] = fact.value  # type: ignore[index]
+        elif head == "parameters":
+            parameters[rest] = ParameterRule(**fact.value)
+    value = {name: fact.value for name, fact in known.items()}
+    return ModelRow(
+        model=model,
+        model_id=model_id,
+        features=features,
+        parameters=parameters,
+        image=ImageRule(
+            max_count=value.get("image.max_count"),
+            max_bytes=value.get("image.max_bytes"),
+            max_pixels=value.get("image.max_pixels"),
+            **({"media_types": tuple(value["image.media_types"])} if "image.media_types" in value else {}),
+        ),
+        context_window=value.get("context_window"),
+        max_output=value.get("max_output"),
+        default_max_tokens=value.get("default_max_tokens"),
+        input_price=_price(value.get("price.input")),
+        output_price=_price(value.get("price.output")),
+    )
+
+
+def _price(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(str(value))
+
+
+def _facts(table: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Fact]:
+    known: dict[str, Fact] = {}
+    for name, fact in table.items():
+        source = fact["source"]
+        known[name] = Fact(fact["value"], sources.get(source, source), fact["checked"], fact["evidence"])
+    return known
+
+
+@cache
+def _read(name: str) -> dict[str, Any]:
+    file = resources.files(__name__) / "data" / f"{name.replace('-', '_')}.toml"
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}

@@ -1,0 +1,224 @@
+"""The configuration as values: one class per table of the config file.
+
+The attribute docstrings are the descriptions in docs/config.schema.json.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from ..errors import ConfigError
+from ..spi import ProviderSettings
+from ..types.capability import Feature, Support
+from ..types.settings import RetrySettings, Seconds, ShortTable, TimeoutSettings
+
+if TYPE_CHECKING:
+    from ..spi import ProviderSpec
+
+__all__ = [
+    "NOT_YET",
+    "Config",
+    "CustomModel",
+    "ImageSettings",
+    "RetrySettings",
+    "RouteSettings",
+    "RouteTarget",
+    "TimeoutSettings",
+]
+
+NOT_YET = (
+    "limits",
+    "policy",
+    "state",
+    "routes.*.hedge",
+    "routes.*.strategy=weighted",
+    "routes.*.strategy=round-robin",
+    "routes.*.strategy=lowest-latency",
+    "routes.*.strategy=cheapest",
+    "routes.*.strategy=least-busy",
+    "routes.*.on_break=restart",
+    "routes.*.on_break=continue",
+)
+"""Keys, and values of keys, that the documentation of the file knows and this version does not. They are refused with
+a message that says so; the version that builds one deletes its row."""
+
+MASK = "**********"
+
+
+class Table(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), hide_input_in_errors=True
+    )
+
+
+class RouteTarget(ShortTable):
+    """One target of a route. A string alone means `target`."""
+
+    short = "target"
+
+    target: Annotated[str, Field(min_length=1)]
+    """`provider:model`; `provider` alone for an account with a `model`; or a model name that some provider has."""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Share of the calls for strategies that share them out, more than 0. `failover` goes by the order alone.
+    Default: 1."""
+
+
+class RouteSettings(Table):
+    """A `[routes.NAME]` table: a name that stands for one or several targets."""
+
+    strategy: Literal["failover"] = "failover"
+    """How a target is chosen: `failover` takes the first, and the next when that one fails. Default: failover."""
+    targets: Annotated[tuple[RouteTarget, ...], Field(min_length=1)]
+    """Targets in order, at least one."""
+    timeout: TimeoutSettings | None = None
+    """Total seconds, or a table. Default: the account's."""
+    retry: RetrySettings | None = None
+    """Attempts in all, or a table. Default: the account's."""
+    on_break: Literal["fail"] = "fail"
+    """What happens to a stream that breaks after it began: `fail` raises StreamInterruptedError. Default: fail."""
+
+
+class ImageSettings(Table):
+    """The `[images]` table: fetching and reading of images."""
+
+    max_bytes: Annotated[int, Field(ge=1)] = 20_000_000
+    """Largest image that is read or fetched, in bytes, at least 1. Default: 20000000."""
+    timeout: Seconds = 10.0
+    """Seconds for fetching one image, more than 0. Default: 10."""
+    redirects: Annotated[int, Field(ge=0)] = 3
+    """Redirects that are followed, at least 0. Default: 3."""
+    allow_private: bool = False
+    """Whether image URLs may point at private, loopback and link-local addresses. Default: false."""
+    allow_files: bool = True
+    """Whether local paths may be read; those in message dicts never are. Default: true."""
+
+
+class CustomModel(Table):
+    """A `[models."NAME"]` table: a model the catalogue lacks, or facts that replace what the catalogue says.
+
+    What is not given stays as the catalogue has it, or unknown."""
+
+    ids: dict[str, str] = Field(default_factory=dict)
+    """Kind of provider, or your name of an account -> the id of the model there. Default: none, which means that the
+    facts below go for the ids the catalogue has."""
+    context_window: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of request and answer together, at least 1."""
+    max_output: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of an answer, at least 1."""
+    default_max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """`max_tokens` that is sent when a call names none, at least 1."""
+    features: dict[Feature, Support] = Field(default_factory=dict)
+    """Feature -> `native`, `emulate` or `refuse`."""
+    input_price: Annotated[Decimal, Field(ge=0)] | None = None
+    """US dollars per million input tokens, at least 0."""
+    output_price: Annotated[Decimal, Field(ge=0)] | None = None
+    """US dollars per million output tokens, at least 0."""
+
+
+class Config(Table):
+    """A whole configuration, as it is in force: variables and secrets resolved, the profile merged in."""
+
+    version: Literal[1] = 1
+    """Version of the file's format. Default: 1."""
+    default: str | None = None
+    """What a call uses that names no model: a route, `provider:model`, or a model name. Default: the only provider."""
+    providers: dict[str, SerializeAsAny[ProviderSettings]] = Field(default_factory=dict)
+    """Your name of an account (no `:` in it) -> its table. `kind` defaults to the name."""
+    routes: dict[str, RouteSettings] = Field(default_factory=dict)
+    """Your name of a route (not that of a provider) -> its table."""
+    images: ImageSettings = ImageSettings()
+    """Fetching and reading of images."""
+    models: dict[str, CustomModel] = Field(default_factory=dict)
+    """Model name -> catalogue row added or overridden."""
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _by_kind(cls, tables: Any, info: ValidationInfo) -> Any:
+        """Each table as its kind's own settings. `info.context["specs"]` stands in for the registry."""
+        if not isinstance(tables, Mapping):
+            return tables
+        specs = (info.context or {}).get("specs") or registry_specs
+        settings, errors = {}, list[InitErrorDetails]()
+        for name, table in tables.items():
+            if not isinstance(name, str):  # possible in YAML; pydantic says so
+                settings[name] = table
+                continue
+            try:
+                settings[name] = provider_settings(name, table, specs)
+            except ConfigError as error:
+                text = str(error).removeprefix(f"{error.key}: ")
+                if "kind" not in table:
+                    text += "; a table whose name is no kind needs the key `kind`"
+                problem = PydanticCustomError("unknown_kind", "{text}", {"text": text})
+                errors.append({"type": problem, "loc": (name, "kind"), "input": None})
+            except ValidationError as error:
+                for detail in error.errors(include_url=False, include_context=False):
+                    # Input is left out: it may be a secret.
+                    problem = PydanticCustomError(detail["type"], "{text}", {"text": detail["msg"]})
+                    errors.append({"type": problem, "loc": (name, *detail["loc"]), "input": None})
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors, hide_input=True)
+        return settings
+
+    @field_serializer("providers")
+    def _dump_providers(self, providers: dict[str, ProviderSettings]) -> dict[str, dict[str, Any]]:
+        return {name: _masked(settings) for name, settings in providers.items()}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # Provider tables hold tokens in plain strings too (headers, a proxy's password): names and kinds only.
+        yield "default", self.default
+        yield "providers", {name: settings.kind for name, settings in self.providers.items()}
+        yield "routes", {name: [target.target for target in route.targets] for name, route in self.routes.items()}
+        yield "models", list(self.models)
+
+
+def registry_specs(kind: str) -> ProviderSpec:
+    """The registry's spec of a kind.
+
+    Raises:
+        ConfigError: no such kind, or its extra is not installed.
+    """
+    from ..registry import provider_spec
+
+    return provider_spec(kind)
+
+
+def provider_settings(name: str, table: Any, specs: Callable[[str], ProviderSpec]) -> Any:
+    """A provider's table as the settings class of its kind. What is no table is left for pydantic to refuse.
+
+    Raises:
+        ConfigError: unknown kind.
+        ValidationError: the table does not fit.
+    """
+    if isinstance(table, ProviderSettings) or not isinstance(table, Mapping):
+        return table
+    kind = table.get("kind", name)
+    settings = specs(kind).settings if isinstance(kind, str) else ProviderSettings
+    return settings.model_validate({**table, "kind": kind})
+
+
+def _masked(settings: ProviderSettings) -> dict[str, Any]:
+    dump = settings.model_dump(mode="json")
+    dump["headers"] = dict.fromkeys(settings.headers, MASK)
+    # A URL may hold a password: https://user:password@proxy. Too much is masked rather than too little.
+    return {
+        key: re.sub("(?s)://.*@", f"://{MASK}@", value) if isinstance(value, str) else value
+        for key, value in dump.items()
+    }

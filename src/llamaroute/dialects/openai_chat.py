@@ -1,0 +1,344 @@
+"""The OpenAI chat-completions dialect: the wire of most hosts.
+
+A host configures it with fields and functions; see `providers/openai_compatible.py` for the plainest use.
+https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ProtocolError, ProviderError
+from ..spi import AnswerMeta, DecoderEvent, LogprobsReported, RawPayload, Target, WireRequest, WireResponse
+from ..types.events import Finished, ReasoningDelta, TextDelta, UsageReported
+from ..types.request import ChatRequest
+from ..types.response import ChatResponse, FinishReason, Notice, TokenLogprob, TopLogprob, Usage
+from ..types.tools import canonical_json
+from ..wire.sse import SSEDecoder
+from .accumulate import CallAssembler, fold
+from .http_errors import CODES, map_http_error
+from .json_body import loads
+from .openai_request import SchemaFormat, encode_body, openai_format, parameters, tool_choice, tool_list
+
+__all__ = ["FINISH_REASONS", "OpenAIChat", "finish_reason", "text_of", "usage_of"]
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos_token": "stop",  # TGI 2
+    "stop_sequence": "stop",  # TGI
+    "end_turn": "stop",
+    "eos": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",  # Cloudflare
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+_JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json", "accept": "application/json"}
+_STREAM_HEADERS: Mapping[str, str] = {"content-type": "application/json", "accept": "text/event-stream"}
+
+
+def _no_headers(request: ChatRequest, target: Target) -> Mapping[str, str]:
+    return {}
+
+
+def _as_it_is(body: dict[str, Any], request: ChatRequest, target: Target) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIChat:
+    """An adapter for a host of this dialect.
+
+    Args:
+        url: the full URL of a target's chat completions.
+        schema_format: how the host wants a JSON schema in `response_format`.
+        headers: what the host wants beside the usual headers.
+        adjust: the last word over the parameters (the body without model and messages), before the caller's `extra`.
+        codes: error codes that say more than the status.
+        stream_usage: ask for usage at the end of streams (`stream_options.include_usage`).
+    """
+
+    url: Callable[[Target], str]
+    schema_format: Callable[[Target], SchemaFormat] = field(default=lambda target: openai_format)
+    headers: Callable[[ChatRequest, Target], Mapping[str, str]] = _no_headers
+    adjust: Callable[[dict[str, Any], ChatRequest, Target], None] = _as_it_is
+    codes: Mapping[str, type[ProviderError]] = field(default_factory=lambda: CODES)
+    stream_usage: bool = True
+
+    def build_request(self, request: ChatRequest, target: Target, *, stream: bool) -> WireRequest:
+        """See `spi.Adapter`."""
+        body = parameters(request)
+        if request.tools:
+            body["tools"] = tool_list(request)
+            body["tool_choice"] = tool_choice(request)
+        if request.output is not None:
+            body["response_format"] = self.schema_format(target)(request.output)
+        if stream:
+            body["stream"] = True
+            if self.stream_usage:
+                body["stream_options"] = {"include_usage": True}
+        self.adjust(body, request, target)
+        headers = {**(_STREAM_HEADERS if stream else _JSON_HEADERS), **self.headers(request, target)}
+        return WireRequest(
+            "POST", self.url(target), headers, encode_body({"model": target.model_id}, request, body, target)
+        )
+
+    def parse_response(self, response: WireResponse, request: ChatRequest, target: Target) -> ChatResponse[Any]:
+        """See `spi.Adapter`."""
+        payload = loads(response.body, "the answer")
+        if not isinstance(payload, Mapping):
+            raise ProtocolError(f"the answer is not a JSON object but {type(payload).__name__}", raw=payload)
+        if is_error(payload):
+            raise self.map_error(WireResponse(error_status(payload), response.headers, response.body), target)
+        if "choices" not in payload:
+            raise ProtocolError("the answer has no 'choices'; is this the URL of a chat-completions API?", raw=payload)
+        return fold(answer_events(payload), raw=payload)
+
+    def stream_decoder(self, request: ChatRequest, target: Target) -> OpenAIDecoder:
+        """See `spi.Adapter`."""
+        return OpenAIDecoder(lambda response: self.map_error(response, target))
+
+    def map_error(self, response: WireResponse, target: Target) -> ProviderError:
+        """See `spi.Adapter`."""
+        return map_http_error(response, target, self.codes)
+
+
+class OpenAIDecoder:
+    """Decodes a stream of `chat.completion.chunk`s.
+
+    `Finished` is held back until the end, because usage comes after the chunk that carries the finish reason.
+    """
+
+    __slots__ = ("_calls", "_finish", "_map_error", "_meta", "_over", "_sse", "_usage")
+
+    def __init__(self, map_error: Callable[[WireResponse], ProviderError]) -> None:
+        self._sse = SSEDecoder()
+        self._map_error = map_error
+        self._calls = CallAssembler()
+        self._meta = False
+        self._finish: str | None = None
+        self._usage: Usage | None = None
+        self._over = False
+
+    def feed(self, data: bytes) -> Iterator[DecoderEvent]:
+        """See `spi.StreamDecoder`."""
+        return self._events(self._sse.feed(data))
+
+    def close(self) -> Iterator[DecoderEvent]:
+        """See `spi.StreamDecoder`."""
+        yield from self._events(self._sse.close())
+        if self._over:
+            return
+        if self._finish is None:
+            raise ProtocolError("the stream ended without a finish reason: it was cut off", retryable=True)
+        yield from self._end()
+
+    def _events(self, events: list[tuple[bytes, bytes]]) -> Iterator[DecoderEvent]:
+        for name, data in events:
+            if self._over:
+                return
+            if data == b"[DONE]":
+                yield from self._end()
+                return
+            if not data or data.isspace():
+                continue
+            chunk = loads(data, "an event of the stream")
+            if not isinstance(chunk, Mapping):
+                if name == b"error":
+                    raise self._map_error(WireResponse(500, {}, data))
+                continue
+            if is_error(chunk) or (name == b"error" and "choices" not in chunk):
+                raise self._map_error(WireResponse(error_status(chunk), {}, data))
+            yield from self._chunk(chunk)
+
+    def _chunk(self, chunk: Mapping[str, Any]) -> Iterator[DecoderEvent]:
+        choices = chunk.get("choices")
+        choice = choices[0] if choices else None
+        delta = (choice.get("delta") or choice.get("message")) if choice else None
+        # The common case first: one piece of text and nothing else.
+        content = delta.get("content") if delta else None
+        if content:
+            yield TextDelta(content if type(content) is str else text_of(content))
+        if not self._meta:
+            self._meta = True
+            yield AnswerMeta(str(chunk.get("id") or ""), _seconds(chunk.get("created")))
+            yield RawPayload(chunk)
+        elif usage_in(chunk) or not choice or choice.get("finish_reason"):
+            yield RawPayload(chunk)
+        if delta:
+            yield from self._more(delta)
+        if choice:
+            if logprobs := choice.get("logprobs"):
+                yield from logprob_events(logprobs)
+            if finish := choice.get("finish_reason"):
+                self._finish = str(finish)
+        if usage := usage_in(chunk):
+            self._usage = usage_of(usage)
+
+    def _more(self, delta: Mapping[str, Any]) -> Iterator[DecoderEvent]:
+        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+            if isinstance(reasoning, str):
+                yield ReasoningDelta(reasoning)
+        if isinstance(refusal := delta.get("refusal"), str) and refusal:
+            yield TextDelta(refusal)
+        for position, call in enumerate(call_list(delta)):
+            yield from call_events(self._calls, call, position)
+        if function := delta.get("function_call"):
+            yield from call_events(self._calls, {"index": 0, "function": function}, 0)
+
+    def _end(self) -> Iterator[DecoderEvent]:
+        self._over = True
+        yield from self._calls.done()
+        if self._usage is not None:
+            yield UsageReported(self._usage)
+        yield Finished(finish_reason(self._finish, bool(self._calls)), self._finish)
+
+
+def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
+    """The events of a plain `chat.completion`."""
+    yield AnswerMeta(str(payload.get("id") or ""), _seconds(payload.get("created")))
+    choices = payload.get("choices") or ()
+    finish: str | None = None
+    calls = CallAssembler()
+    if choices:
+        choice = choices[0]
+        message = choice.get("message") or choice.get("delta") or {}
+        if reasoning := message.get("reasoning_content") or message.get("reasoning"):
+            if isinstance(reasoning, str):
+                yield ReasoningDelta(reasoning)
+        if (content := message.get("content")) not in (None, ""):
+            yield TextDelta(text_of(content))
+        elif isinstance(refusal := message.get("refusal"), str) and refusal:
+            yield TextDelta(refusal)
+        for position, call in enumerate(call_list(message)):
+            yield from call_events(calls, call, position, whole=True)
+        if function := message.get("function_call"):
+            yield from call_events(calls, {"function": function}, 0, whole=True)
+        if logprobs := choice.get("logprobs"):
+            yield from logprob_events(logprobs)
+        finish = choice.get("finish_reason")
+    else:
+        yield Notice("empty_answer", "the host answered with no choice at all", "text")
+    yield from calls.done()
+    if usage := usage_in(payload):
+        yield UsageReported(usage_of(usage))
+    yield Finished(finish_reason(finish, bool(calls)), finish)
+
+
+def call_list(message: Mapping[str, Any]) -> list[Any]:
+    """The tool calls of a message or delta; TGI 2 sends a single one without a list around it."""
+    calls = message.get("tool_calls")
+    return [calls] if isinstance(calls, Mapping) else calls if isinstance(calls, list) else []
+
+
+def call_events(calls: CallAssembler, call: Any, position: int, *, whole: bool = False) -> Iterator[DecoderEvent]:
+    """A piece of a tool call, of OpenAI's form or flat `{"name", "arguments"}` (Cloudflare)."""
+    if not isinstance(call, Mapping):
+        return
+    function = call.get("function")
+    source = function if isinstance(function, Mapping) else call
+    arguments = source.get("arguments")
+    if arguments is None:
+        arguments = source.get("parameters")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = canonical_json(arguments)
+    index = call.get("index")
+    # Whole calls are told apart by their place: some servers number all of them 0.
+    key = position if whole or index is None else index
+    call_id, name = call.get("id"), source.get("name")
+    yield from calls.piece(
+        key, str(call_id) if call_id else None, name if isinstance(name, str) and name else None, arguments
+    )
+
+
+def finish_reason(raw: str | None, called: bool) -> FinishReason:
+    """The reason in our words. An answer with tool calls finishes with `tool_calls`, also where a host says `stop`."""
+    if called and raw in (None, "stop", "eos_token", "stop_sequence", "tool_calls", "function_call"):
+        return "tool_calls"
+    return FINISH_REASONS.get(raw, "unknown") if raw else "unknown"
+
+
+def usage_in(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The usage object, if it says anything; Groq puts it under `x_groq` in streams."""
+    usage = chunk.get("usage")
+    if not usage and isinstance(groq := chunk.get("x_groq"), Mapping):
+        usage = groq.get("usage")
+    return usage if isinstance(usage, Mapping) and usage else None
+
+
+def usage_of(raw: Mapping[str, Any]) -> Usage:
+    """Any number may be null or missing."""
+    details = raw.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else raw.get("cached_tokens")
+    tokens_in, tokens_out = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
+    return Usage(
+        tokens_in,
+        tokens_out,
+        _count(raw.get("total_tokens")) or tokens_in + tokens_out,
+        cached if isinstance(cached, int) else None,
+        raw=dict(raw),
+    )
+
+
+def text_of(content: Any) -> str:
+    """Content as text: hosts send strings, lists of parts, numbers, and in JSON mode objects already parsed."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(part, Mapping) and "type" in part for part in content):
+        return "".join(str(part.get("text") or "") for part in content)
+    return canonical_json(content)
+
+
+def logprob_events(logprobs: Any) -> Iterator[DecoderEvent]:
+    """Log probabilities, of OpenAI's chat form or the older form with parallel lists."""
+    if not isinstance(logprobs, Mapping):
+        return
+    items: list[TokenLogprob] = []
+    if isinstance(content := logprobs.get("content"), list):
+        for entry in content:
+            top = tuple(TopLogprob(str(t.get("token")), float(t["logprob"])) for t in entry.get("top_logprobs") or ())
+            items.append(TokenLogprob(str(entry.get("token")), float(entry["logprob"]), top))
+    elif isinstance(tokens := logprobs.get("tokens"), list):
+        values = logprobs.get("token_logprobs") or []
+        tops = logprobs.get("top_logprobs") or [None] * len(tokens)
+        for token, value, best in zip(tokens, values, tops, strict=False):
+            top = tuple(TopLogprob(str(k), float(v)) for k, v in best.items()) if isinstance(best, Mapping) else ()
+            items.append(TokenLogprob(str(token), float(value or 0.0), top))
+    if items:
+        yield LogprobsReported(tuple(items))
+
+
+def is_error(payload: Mapping[str, Any]) -> bool:
+    """Whether a payload is an error, whatever its status was."""
+    if payload.get("error"):
+        return True
+    if "choices" in payload:
+        return False
+    return bool(payload.get("errors")) or payload.get("object") == "error" or payload.get("success") is False
+
+
+def error_status(payload: Mapping[str, Any]) -> int:
+    """The status that an error inside a 200 stands for: its own code where it is one, else 500."""
+    inner = payload.get("error")
+    source: Mapping[str, Any] = inner if isinstance(inner, Mapping) else payload
+    for name in ("http_status_code", "status_code", "code", "status"):
+        value = source.get(name)
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        if isinstance(value, int) and 400 <= value <= 599:
+            return value
+    return 400 if source.get("type") in ("invalid_request_error", "BadRequestError") else 500
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and value > 0 else 0
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and value > 0 else None

@@ -1,0 +1,18 @@
+"""The table of emulated hosts. A new host is one file with a `Host` subclass, and one line here."""
+
+from __future__ import annotations
+
+from .base import Call, Event, Host, Options
+from .cloudflare import Cloudflare, CloudflareGateway
+from .huggingface import Endpoint, Router
+from .llamacpp import LlamaCpp
+from .ollama import Ollama
+from .openai import OpenAI
+from .tgi import Tgi
+from .vllm import Vllm
+
+__all__ = ["HOSTS", "Call", "Event", "Host", "Options"]
+
+HOSTS: dict[str, type[Host]] = {
+    host.name: host for host in (OpenAI, Cloudflare, CloudflareGateway, Router, Endpoint, Tgi, Vllm, LlamaCpp, Ollama)
+}

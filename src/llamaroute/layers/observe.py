@@ -1,0 +1,76 @@
+"""Writes the ledger: one row per attempt, and tells observers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..catalog.prices import cost_of
+from ..errors import ProviderError
+from ..pipeline.core import Call, Handler, Outcome, Reply
+from ..pipeline.ops import Plan
+from ..types.response import Attempt, AttemptError
+
+__all__ = ["observe"]
+
+
+def observe(call: Call, handler: Handler) -> Plan[Reply]:
+    """The layer: never waits."""
+    ledger, target = call.ledger, call.target
+    began = ledger.now
+    for observer in call.observers:
+        if (tell := getattr(observer, "attempt_started", None)) is not None:
+            tell(call)
+    place = len(ledger.attempts)
+    ledger.attempts.append(Attempt(target.name))
+    try:
+        reply = yield from handler(call)
+    except ProviderError as error:
+        ledger.errors.append(error)
+        _settle(
+            call,
+            place,
+            Attempt(
+                target.name,
+                status=error.status,
+                error=AttemptError(type(error).__name__, str(error.args[0] if error.args else ""), error.code),
+                phase=error.phase,
+                retry_after=error.retry_after,
+                seconds=ledger.now - began,
+            ),
+        )
+        raise
+    except GeneratorExit:  # the caller went away
+        abandoned = AttemptError("Abandoned", "the caller went away before the answer came")
+        _settle(call, place, Attempt(target.name, error=abandoned, seconds=ledger.now - began))
+        raise
+    except Exception:
+        del ledger.attempts[place:]  # nothing was sent: a CapabilityError or InputError
+        raise
+    if reply.response is not None:
+        usage = reply.response.usage
+        done = Attempt(
+            target.name, status=200, seconds=ledger.now - began, usage=usage, cost=cost_of(usage, target.row)
+        )
+        _settle(call, place, done)
+        return reply
+    ledger.attempts[place] = Attempt(target.name, status=200, seconds=ledger.now - began)
+
+    def finish(outcome: Outcome) -> None:
+        done = ledger.attempts[place]
+        error = outcome.error
+        if error is not None:
+            code = error.code if isinstance(error, ProviderError) else None
+            phase = error.phase if isinstance(error, ProviderError) else None
+            done = replace(done, error=AttemptError(type(error).__name__, str(error), code), phase=phase)
+        cost = cost_of(outcome.usage, target.row) if outcome.usage is not None else None
+        _settle(call, place, replace(done, seconds=ledger.now - began, usage=outcome.usage, cost=cost))
+
+    reply.finishers.append(finish)
+    return reply
+
+
+def _settle(call: Call, place: int, attempt: Attempt) -> None:
+    call.ledger.attempts[place] = attempt
+    for observer in call.observers:
+        if (tell := getattr(observer, "attempt_ended", None)) is not None:
+            tell(call, attempt)

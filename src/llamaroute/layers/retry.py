@@ -1,0 +1,101 @@
+"""Asks the same target again, as a policy says.
+
+tenacity is the policy, not the loop: this layer fills a `RetryCallState` with the call's own clock and asks the
+policy's `.retry`, `.stop` and `.wait`; the sleeping is an operation of the plan. Users pass ordinary tenacity objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, ProviderError
+from ..pipeline.core import Call, Handler, Reply
+from ..pipeline.ops import Plan, Sleep
+from ..types.events import Retrying
+
+if TYPE_CHECKING:
+    from tenacity import BaseRetrying
+
+__all__ = ["RetryPolicy", "retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently a target is asked again.
+
+    Args:
+        attempts: attempts in all, at least 1; 1 means no retry.
+        base: seconds that the first wait may last; each further one may last twice as long. Waits are drawn evenly
+            from 0 to that ("full jitter"), so that many clients do not come back together.
+        max: seconds no wait exceeds. A host that asks for a longer one (`Retry-After`) is not waited for: the
+            call fails over, or fails.
+    """
+
+    attempts: int = 3
+    base: float = 0.5
+    max: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.base < 0 or self.max < 0:
+            raise InputError(f"{self}: attempts must be at least 1, base and max at least 0")
+
+
+@lru_cache(maxsize=64)
+def _tenacity(policy: RetryPolicy) -> BaseRetrying:
+    # Imported when a first attempt has failed: most processes never need it.
+    import tenacity
+
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=tenacity.wait_random_exponential(multiplier=policy.base, max=policy.max),
+        retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
+    )
+
+
+def retry(call: Call, handler: Handler) -> Plan[Reply]:
+    """The layer."""
+    policy = call.retry
+    attempt = 0
+    began = call.ledger.now
+    while True:
+        attempt += 1
+        try:
+            return (yield from handler(call))
+        except ProviderError as error:
+            wait = _wait(policy, error, attempt, began, call)
+            if wait is None:
+                raise
+            call.ledger.history.append(Retrying(call.ledger.attempts[-1]))
+            yield Sleep(wait)
+
+
+def _wait(policy: Any, error: ProviderError, attempt: int, began: float, call: Call) -> float | None:
+    """Seconds to wait before the next attempt, or None to give up."""
+    longest = float("inf")
+    if isinstance(policy, RetryPolicy):
+        if attempt >= policy.attempts or not error.retryable:
+            return None
+        longest = policy.max
+        policy = _tenacity(policy)
+    import tenacity
+
+    state = tenacity.RetryCallState(policy, None, (), {})
+    state.attempt_number = attempt
+    state.start_time, state.outcome_timestamp = began, call.ledger.now
+    state.outcome = tenacity.Future(attempt)
+    state.outcome.set_exception(error)
+    # tenacity's own default is to retry whatever is raised, wrong keys too; left at that, the error decides.
+    unsaid = type(policy.retry) is tenacity.retry_if_exception_type and policy.retry.exception_types is Exception
+    if not (error.retryable if unsaid else policy.retry(state)) or policy.stop(state):
+        return None
+    wait = float(policy.wait(state)) if policy.wait else 0.0
+    if error.retry_after is not None:
+        if error.retry_after > longest:
+            return None
+        wait = max(wait, error.retry_after)
+    # Waiting past the call's end helps nobody: its error is better than a timeout.
+    if call.deadline is not None and call.ledger.now + wait >= call.deadline:
+        return None
+    return wait

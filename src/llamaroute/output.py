@@ -1,0 +1,105 @@
+"""`output=`: a Python type -> the JSON Schema to ask for, and the model's text -> a value of that type. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from .errors import InputError, OutputValidationError
+from .types.response import ChatResponse
+from .types.tools import JsonSchema
+
+__all__ = ["OutputSpec", "output_spec"]
+
+_FENCE = re.compile(r"\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What `output=` asked for.
+
+    `wrapped` is True when the type is no JSON object by itself (a list, a union, a number): hosts want an object at
+    the root, so the value travels as `{"value": ...}`.
+    """
+
+    schema: JsonSchema
+    adapter: TypeAdapter[Any] | None
+    wrapped: bool
+
+    def read(self, response: ChatResponse[Any]) -> Any:
+        """The validated value of an answer.
+
+        Raises:
+            OutputValidationError: the text is no JSON, or does not fit the type.
+        """
+        text = response.text
+        fenced = _FENCE.match(text)
+        try:
+            value = from_json(fenced[1] if fenced else text)
+        except ValueError as error:
+            cut = " (it was cut off at max_tokens)" if response.finish_reason == "length" else ""
+            raise OutputValidationError(
+                f"the answer is not JSON{cut}: {error}", reply=response, errors=[f"not JSON: {error}"]
+            ) from None
+        if self.wrapped and isinstance(value, dict) and value.keys() == {"value"}:
+            value = value["value"]
+        if self.adapter is None:
+            return value
+        try:
+            return self.adapter.validate_python(value)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_url=False)]
+            raise OutputValidationError(
+                f"the answer does not fit {self.schema.name}: {'; '.join(lines)}", reply=response, errors=lines
+            ) from None
+
+    def partial(self, text: str) -> Any:
+        """What the text so far holds, as plain JSON data; None before anything can be read."""
+        try:
+            value = from_json(text, allow_partial="trailing-strings")
+        except ValueError:
+            return None
+        return value.get("value") if self.wrapped and isinstance(value, dict) else value
+
+
+def output_spec(output: Any) -> OutputSpec:
+    """From a pydantic model, dataclass, TypedDict, any other type, or a JSON Schema as a dict.
+
+    Raises:
+        InputError: no JSON Schema can be made of it.
+    """
+    if isinstance(output, JsonSchema):
+        return OutputSpec(output, None, wrapped=False)
+    if isinstance(output, Mapping):
+        name = str(output.get("title") or "output")
+        return OutputSpec(JsonSchema(_name(name), output), None, wrapped=False)
+    try:
+        adapter = TypeAdapter[Any](output)
+        schema = adapter.json_schema()
+    except (PydanticUserError, TypeError, ValueError) as error:
+        raise InputError(
+            f"output= must be a type that pydantic knows, or a JSON Schema: {str(error).splitlines()[0]}"
+        ) from None
+    name = _name(str(schema.get("title") or getattr(output, "__name__", "output")))
+    wrapped = schema.get("type") != "object"
+    if wrapped:
+        definitions = schema.pop("$defs", None)
+        schema = {
+            "type": "object",
+            "properties": {"value": schema},
+            "required": ["value"],
+            "additionalProperties": False,
+        }
+        if definitions:
+            schema["$defs"] = definitions
+    return OutputSpec(JsonSchema(name, schema), adapter, wrapped)
+
+
+def _name(title: str) -> str:
+    """A name hosts take: letters, digits, `_` and `-`, at most 64."""
+    return re.sub(r"[^a-zA-Z0-9_-]+", "_", title)[:64] or "output"

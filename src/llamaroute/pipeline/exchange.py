@@ -1,0 +1,219 @@
+"""The innermost step of a call: one request to one host, up to the answer or to the stream's commit point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..errors import ProtocolError, ProviderError
+from ..spi import DecoderEvent, RawPayload, WireRequest, WireResponse
+from ..types.events import (
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStarted,
+    UsageReported,
+)
+from ..types.parts import Text, ToolCall
+from ..types.response import ChatResponse, Notice, Phase
+from .core import Call, Reply
+from .ops import Blocking, Head, Plan, Pull, Send
+
+__all__ = ["COMMITTING", "exchange", "read_body", "reply_events", "send_signed"]
+
+MAX_ERROR_BODY = 1 << 20
+"""Bytes of an error's body that are read; more says nothing more."""
+MAX_BODY = 64 << 20
+"""Bytes of a plain answer. The longest context any host serves, as text, is far below."""
+MAX_BUFFER = 64 << 10
+"""Bytes of a stream that may come before its first text, call or finish (docs/architecture.md, "Commit")."""
+
+COMMITTING = (TextDelta, ToolCallStarted, Finished, ReasoningDelta)
+"""Events that commit a stream: from here on it is never silently repeated."""
+
+
+def exchange(call: Call) -> Plan[Reply]:
+    """Build, sign, send; read the answer, or the stream up to its commit point.
+
+    Raises:
+        CapabilityError: the target's row excludes something the request needs; nothing was sent.
+        ProviderError: whatever went wrong afterwards.
+    """
+    target, adapter = call.target, call.candidate.adapter
+    try:
+        request = adapter.build_request(call.request, target, stream=call.stream)
+        for notice in request.warnings:
+            call.ledger.notice(notice)
+        head = yield from send_signed(call, request)
+        try:
+            if call.stream:
+                return (yield from _stream(call, head))
+            call.ledger.first_token = call.ledger.now - call.ledger.started
+            body = yield from read_body(call, MAX_BODY)
+            response = adapter.parse_response(WireResponse(head.status, head.headers, body), call.request, target)
+            return Reply(target, response=response, headers=head.headers)
+        except ProviderError as error:
+            if error.status is None and isinstance(error, ProtocolError):
+                error.status = head.status
+            if error.request_id is None:
+                error.request_id = adapter.map_error(WireResponse(head.status, head.headers), target).request_id
+            raise
+    except ProviderError as error:
+        error.provider = error.provider or target.provider
+        error.target = error.target or target.name
+        error.model = error.model or target.model
+        raise
+
+
+def send_signed(call: Call, request: WireRequest) -> Plan[Head]:
+    """Sign and send; an answer that is no success is raised as the error it means.
+
+    A 401 that fresh credentials may mend is tried once more.
+    """
+    ledger, auth, adapter, limits = call.ledger, call.candidate.auth, call.candidate.adapter, call.timeout
+    renewed = False
+    while True:
+        if auth.stale(_wall(call)):
+            yield Blocking(auth.refresh, call.deadline)
+        signed = auth.sign(_with_headers(request, call), _wall(call))
+        head: Head = yield Send(signed, call.target, limits.connect, limits.first_token, call.deadline)
+        ledger.connect = head.connect
+        ledger.sent = head.sent
+        if 200 <= head.status < 300:
+            return head
+        body = yield from _error_body(call)
+        error = adapter.map_error(WireResponse(head.status, head.headers, body), call.target)
+        if head.status == 401 and not renewed and auth.reject():
+            renewed = True
+            yield Blocking(auth.refresh, call.deadline)
+            continue
+        raise error
+
+
+def _with_headers(request: WireRequest, call: Call) -> WireRequest:
+    """The account's own headers and the call's, over the adapter's."""
+    own, given = call.target.options.headers, call.request.headers
+    if not own and not given:
+        return request
+    return replace(request, headers={**request.headers, **{k.lower(): v for k, v in own.items()}, **given})
+
+
+def read_body(call: Call, limit: int) -> Plan[bytes]:
+    """The whole body of the open answer.
+
+    Raises:
+        ProtocolError: it is longer than `limit` bytes.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    while data := (yield _pull(call, call.ledger.now + call.timeout.idle, "idle")):
+        pieces.append(data)
+        size += len(data)
+        if size > limit:
+            raise ProtocolError(f"the answer is longer than {limit} bytes")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _error_body(call: Call) -> Plan[bytes]:
+    """What can be had of an error's body; that it breaks off is no reason to lose the status."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size < MAX_ERROR_BODY and (data := (yield _pull(call, call.ledger.now + call.timeout.idle, "idle"))):
+            pieces.append(data)
+            size += len(data)
+    except ProviderError:
+        pass
+    return b"".join(pieces)
+
+
+def _stream(call: Call, head: Head) -> Plan[Reply]:
+    """Read until the stream commits, ends, or turns out to be no stream at all."""
+    target, adapter = call.target, call.candidate.adapter
+    decoder = adapter.stream_decoder(call.request, target)
+    until = head.sent + call.timeout.first_token
+    events: list[DecoderEvent] = []
+    size = 0
+    opening: bytes | None = b""  # until the first character tells what kind of body this is
+    while True:
+        data: bytes = yield _pull(call, until, "first_token")
+        if opening is not None:
+            opening += data
+            start = opening.lstrip()[:1]
+            if data and not start and len(opening) < MAX_BUFFER:
+                continue
+            data, opening = opening, None
+            if start == b"{":
+                return (yield from _plain(call, head, data))
+            if start == b"<":
+                raise ProtocolError(
+                    "the host answered a stream request with a web page; check base_url",
+                    raw=data[:2000].decode("utf-8", "replace"),
+                )
+        more = iter(decoder.feed(data) if data else decoder.close())
+        for event in more:
+            events.append(event)
+            if isinstance(event, COMMITTING):
+                call.ledger.first_token = call.ledger.now - call.ledger.started
+                return Reply(
+                    target,
+                    events=events,
+                    decoder=decoder,
+                    rest=more,
+                    headers=head.headers,
+                    idle=call.timeout.idle,
+                    ended=not data,
+                )
+        if not data:
+            raise ProtocolError("the stream ended before the answer began", retryable=True)
+        size += len(data)
+        if size > MAX_BUFFER:
+            raise ProtocolError(f"the stream brought {size} bytes without any answer")
+
+
+def _plain(call: Call, head: Head, data: bytes) -> Plan[Reply]:
+    """A host that answers a stream request with one JSON body: the same answer, as events."""
+    body = data + (yield from read_body(call, MAX_BODY))
+    target = call.target
+    response = call.candidate.adapter.parse_response(
+        WireResponse(head.status, head.headers, body), call.request, target
+    )
+    call.ledger.notice(
+        Notice("stream_from_reply", f"{target.name} answered in one piece; the stream was made from it", "stream")
+    )
+    call.ledger.first_token = call.ledger.now - call.ledger.started
+    return Reply(target, events=list(reply_events(response)), decoder=None, headers=head.headers, ended=True)
+
+
+def reply_events(response: ChatResponse[object]) -> Iterator[DecoderEvent]:
+    """A whole answer as the events of a stream."""
+    yield RawPayload(response.raw)
+    yield from response.warnings
+    if response.reasoning:
+        yield ReasoningDelta(response.reasoning)
+    index = 0
+    for part in response.parts:
+        match part:
+            case Text(text=text):
+                yield TextDelta(text)
+            case ToolCall():
+                yield ToolCallStarted(index, part.id, part.name)
+                if part.raw_arguments:
+                    yield ToolCallDelta(index, part.raw_arguments)
+                yield ToolCallDone(index, part)
+                index += 1
+    if not response.usage.estimated:
+        yield UsageReported(response.usage)
+    yield Finished(response.finish_reason, response.raw_finish_reason)
+
+
+def _pull(call: Call, until: float, phase: Phase) -> Pull:
+    if call.deadline is not None and call.deadline < until:
+        return Pull(call.deadline, "total")
+    return Pull(until, phase)
+
+
+def _wall(call: Call) -> float:
+    return call.ledger.wall + (call.ledger.now - call.ledger.started)

@@ -1,0 +1,377 @@
+"""What `Client` and `AsyncClient` share: a loaded configuration at work, arguments -> calls, replies -> responses.
+
+No I/O happens here but the reading of the configuration and what credentials need to be set up; requests are sent by
+the drivers in `client.py`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, TypedDict
+
+from . import catalog
+from .catalog.prices import cost_of
+from .config.load import LoadedConfig, load_config
+from .config.models import Config
+from .errors import InputError
+from .layers.adapt import adapt
+from .layers.failover import failover
+from .layers.media import media
+from .layers.observe import observe
+from .layers.repair import repair
+from .layers.retry import RetryPolicy, retry
+from .media_io import FileAndNet
+from .output import OutputSpec, output_spec
+from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeout, compose
+from .pipeline.exchange import exchange, read_body, send_signed
+from .pipeline.ops import Plan
+from .registry import make_auth, provider_spec
+from .routing.resolve import Account, Resolution, make_account, resolve
+from .spi import Auth, AuthSettings, Target, TokenCounter, WireResponse
+from .tokens import TokenCount, estimate_tokens, estimate_usage
+from .tools import as_tools
+from .types.messages import Input, messages_from
+from .types.request import ChatRequest
+from .types.response import ChatResponse, Notice, Timing
+from .types.settings import RetrySettings, TimeoutSettings
+from .types.tools import Tool
+from .wire.headers import request_id
+
+__all__ = ["ChatOptions", "Runtime", "Totals"]
+
+MAX_COUNT_BODY = 64 << 10
+
+_NUMBERS: Mapping[str, type] = {
+    "max_tokens": int,
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "seed": int,
+    "frequency_penalty": float,
+    "presence_penalty": float,
+    "repetition_penalty": float,
+}
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a client has used so far. `cost` sums what has a price; `unpriced` counts calls without one."""
+
+    calls: int = 0
+    failed: int = 0
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: Decimal = Decimal(0)
+    unpriced: int = 0
+    by_target: dict[str, Totals] = field(default_factory=dict)
+
+
+class ChatOptions(TypedDict, total=False):
+    """The keyword arguments of `chat` and `stream`. Left out or None means: the host's default.
+
+    Knobs keep the host's ranges (see `llamaroute.catalog`); a value the chosen target cannot take is a
+    `CapabilityError` before anything is sent.
+    """
+
+    model: str | None
+    """Route, `provider:model`, provider or model name. Default: the configuration's `default`."""
+    system: str | None
+    """System prompt, put before the messages."""
+    tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]]
+    """Functions, `Tool`s or OpenAI-style dicts the model may call; nothing is called by `chat` and `stream`."""
+    tool_choice: str
+    """`auto` (default), `none`, `required`, or a tool's name."""
+    output: Any
+    """A type (pydantic model, dataclass, TypedDict, list, union...) or JSON Schema the answer must fit."""
+    output_retries: int
+    """How often an answer that does not fit `output` goes back to the model with what is wrong. Default: 1.
+    Streams are not asked again."""
+    max_tokens: int | None
+    """Most tokens of the answer, at least 1."""
+    temperature: float | None
+    """Randomness; 0 for none."""
+    top_p: float | None
+    """Nucleus sampling, above 0 to 1."""
+    top_k: int | None
+    """Only the k likeliest tokens, at least 1."""
+    seed: int | None
+    """For answers that repeat, as far as the host can."""
+    stop: str | Sequence[str] | None
+    """Texts at which the answer ends; they are not part of it."""
+    frequency_penalty: float | None
+    """Penalty that grows with each use of a token."""
+    presence_penalty: float | None
+    """Penalty for tokens used at all."""
+    repetition_penalty: float | None
+    """Factor against repetition; 1 is none."""
+    logprobs: bool | int | None
+    """True, or how many alternatives per token to report."""
+    parallel_tool_calls: bool | None
+    """Whether one answer may hold several tool calls."""
+    headers: Mapping[str, str] | None
+    """Headers sent with this call."""
+    timeout: float | Timeout | None
+    """Total seconds, or a `Timeout`."""
+    retry: Any
+    """Attempts in all, a `RetryPolicy`, or a tenacity `Retrying`."""
+    metadata: Mapping[str, str] | None
+    """For observers; never sent."""
+    extra: Mapping[str, Mapping[str, Any]] | None
+    """Account or kind -> keys merged last into the request's body."""
+
+
+class Runtime:
+    """A configuration at work. Immutable but for credentials and totals: `reload` makes a new one."""
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        profile: str | None,
+        env: Mapping[str, str] | None,
+        observers: Sequence[Any],
+        layers: Sequence[Layer],
+    ) -> None:
+        self.loaded: LoadedConfig = load_config(source, profile=profile, env=env)
+        self.config: Config = self.loaded.config
+        self.observers = tuple(observers)
+        self.io = FileAndNet(self.config.images)
+        self.accounts: dict[str, Account] = {}
+        for name, options in self.config.providers.items():
+            spec = provider_spec(options.kind, account=name)
+            rows = catalog.rows(spec.name) if spec.catalog is None else catalog.parse(spec.catalog)
+            self.accounts[name] = make_account(name, spec, options, rows, self.config.models)
+        self.handler: Handler = compose((failover, adapt, repair, media, retry, *layers, observe), exchange)
+        self.totals = Totals()
+        self._totals_lock = threading.Lock()
+        self._env = env
+        self._auths: dict[str, Auth] = {}
+        self._auth_lock = threading.Lock()
+        self._resolved: dict[str | None, tuple[Resolution, tuple[Candidate, ...]]] = {}
+        self._canonical = {name: model.released for name, model in catalog.models().items()}
+
+    # -- a call begins ------------------------------------------------------------------------------------------------
+
+    def prepare(self, input: Input, options: ChatOptions, *, stream: bool) -> tuple[Call, OutputSpec | None]:
+        """Check the arguments and make the call.
+
+        Raises:
+            InputError, ConfigError, CapabilityError: see `resolve`; nothing is sent.
+        """
+        request, output = _request(input, options)
+        resolution, candidates = self._candidates(options.get("model"))
+        route = resolution.route
+        limits = _limits(route.timeout) if route is not None else {}
+        if (own := options.get("timeout")) is not None:
+            limits = {**limits, **_given_timeout(own)}
+        if limits:
+            candidates = tuple(replace(c, timeout=replace(c.timeout, **limits)) for c in candidates)
+        policy = _given_policy(options.get("retry"))
+        if policy is None and route is not None and route.retry is not None:
+            policy = _policy(route.retry)
+        now = time.monotonic()
+        # One deadline for the whole call: the most patient target's, so that a patient one is not cut off by a
+        # hasty one before it.
+        totals = [candidate.timeout.total for candidate in candidates]
+        total = None if None in totals else max(value for value in totals if value is not None)
+        call = Call(
+            request=request,
+            stream=stream,
+            candidates=candidates,
+            candidate=candidates[0],
+            deadline=None if total is None else now + total,
+            ledger=Ledger(now=now, started=now, wall=time.time(), notices=list(resolution.notices)),
+            timeout=candidates[0].timeout,
+            retry=policy,
+            observers=self.observers,
+            io=self.io,
+            output=output,
+            output_retries=options.get("output_retries", 1),
+        )
+        return call, output
+
+    def _candidates(self, model: str | None) -> tuple[Resolution, tuple[Candidate, ...]]:
+        found = self._resolved.get(model)
+        if found is None:
+            resolution = resolve(model, self.config, self.accounts, self._canonical)
+            found = resolution, tuple(self._candidate(target) for target in resolution.targets)
+            if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
+                self._resolved[model] = found
+        return found
+
+    def _candidate(self, target: Target) -> Candidate:
+        account = self.accounts[target.provider]
+        limits = {**account.options.default_timeout(), **_limits(account.options.timeout)}
+        policy = RetryPolicy() if account.options.retry is None else _policy(account.options.retry)
+        timeout = Timeout(**limits) if limits else Timeout()
+        return Candidate(target, account.spec.adapter, self._auth(account), timeout, policy)
+
+    def _auth(self, account: Account) -> Auth:
+        with self._auth_lock:
+            auth = self._auths.get(account.name)
+            if auth is None:
+                import os
+
+                env = os.environ if self._env is None else self._env
+                auth = make_auth(account.spec, AuthSettings(account.name, account.options, env))
+                self._auths[account.name] = auth
+            return auth
+
+    # -- a call ends --------------------------------------------------------------------------------------------------
+
+    def finish(
+        self, call: Call, target: Target, response: ChatResponse[Any], headers: Mapping[str, str]
+    ) -> ChatResponse[Any]:
+        """Complete an answer with what the adapter cannot know."""
+        ledger = call.ledger
+        usage = response.usage
+        warnings = [*ledger.notices, *(notice for notice in response.warnings if notice not in ledger.notices)]
+        if usage.estimated:
+            usage = estimate_usage(call.request, response)
+            warnings.append(
+                Notice("usage_estimated", f"{target.name} reported no usage; the numbers are estimates", "usage")
+            )
+            if ledger.attempts:
+                ledger.attempts[-1] = replace(ledger.attempts[-1], usage=usage, cost=cost_of(usage, target.row))
+        return response.model_copy(
+            update={
+                "usage": usage,
+                "cost": cost_of(usage, target.row),
+                "provider": target.provider,
+                "provider_kind": target.kind,
+                "model": target.model,
+                "model_id": target.model_id,
+                "target": target.name,
+                "request_id": request_id(headers),
+                "created": response.created or datetime.datetime.fromtimestamp(ledger.wall, datetime.UTC),
+                "timing": Timing(ledger.connect, ledger.first_token, ledger.now - ledger.started),
+                "attempts": tuple(ledger.attempts),
+                "warnings": tuple(warnings),
+            }
+        )
+
+    def count_plan(self, call: Call) -> Plan[TokenCount]:
+        """Count a request's input tokens: by the target where its adapter can, else by estimate."""
+        adapter, request = call.candidate.adapter, call.request
+        if not isinstance(adapter, TokenCounter):
+            return TokenCount(estimate_tokens(request), estimated=True)
+
+        def ask(loaded: Call) -> Plan[Reply]:
+            head = yield from send_signed(loaded, adapter.count_request(loaded.request, loaded.target))
+            body = yield from read_body(loaded, MAX_COUNT_BODY)
+            counted.append(adapter.parse_count(WireResponse(head.status, head.headers, body), loaded.target))
+            return Reply(loaded.target)
+
+        counted: list[int] = []
+        yield from media(call, ask)
+        return TokenCount(counted[0], estimated=False)
+
+    def count(self, call: Call, response: ChatResponse[Any] | None) -> None:
+        """Add a call that has ended to the totals; None is one that failed."""
+        target = response.target if response is not None else call.target.name
+        with self._totals_lock:
+            for totals in (self.totals, self.totals.by_target.setdefault(target, Totals())):
+                totals.calls += 1
+                totals.attempts += len(call.ledger.attempts)
+                if response is None:
+                    totals.failed += 1
+                    continue
+                totals.input_tokens += response.usage.input_tokens
+                totals.output_tokens += response.usage.output_tokens
+                if response.cost is None:
+                    totals.unpriced += 1
+                else:
+                    totals.cost += response.cost.usd
+
+
+def _request(input: Input, options: ChatOptions) -> tuple[ChatRequest, OutputSpec | None]:
+    unknown = options.keys() - ChatOptions.__annotations__.keys()
+    if unknown:
+        name = sorted(unknown)[0]
+        near = difflib.get_close_matches(name, ChatOptions.__annotations__, 1)
+        raise InputError(f"there is no argument {name}={f'; did you mean {near[0]}=?' if near else ''}")
+    system = options.get("system")
+    if system is not None and not isinstance(system, str):
+        raise InputError(f"system= takes text, not {type(system).__name__}")
+    messages = messages_from(input, system_text=system)
+    if not options:
+        return ChatRequest(messages), None
+    output = options.get("output")
+    spec = None if output is None else output_spec(output)
+    choice = options.get("tool_choice") or "auto"
+    tools = options.get("tools")
+    logprobs = options.get("logprobs")
+    request = ChatRequest(
+        messages=messages,
+        tools=as_tools(tools, choice) if tools else as_tools((), choice),
+        tool_choice=choice,
+        output=None if spec is None else spec.schema,
+        logprobs=(0 if logprobs else None) if isinstance(logprobs, bool) else _number("logprobs", logprobs, int),
+        stop=_stop(options.get("stop")),
+        parallel_tool_calls=options.get("parallel_tool_calls"),
+        headers={name.lower(): value for name, value in (options.get("headers") or {}).items()},
+        extra=options.get("extra") or {},
+        metadata=options.get("metadata") or {},
+        **{name: _number(name, options.get(name), kind) for name, kind in _NUMBERS.items()},
+    )
+    return request, spec
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+        whole = "a whole number" if kind is int else "a number"
+        raise InputError(f"{name}= takes {whole}, not {value!r}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InputError(f"{name}= takes a finite number, not {value!r}")
+    if name in ("max_tokens", "top_k") and value < 1:
+        raise InputError(f"{name}= must be at least 1, not {value!r}")
+    return value
+
+
+def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if stop is None:
+        return None
+    texts = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(text, str) and text for text in texts):
+        raise InputError("stop= takes a text or a list of texts, none of them empty")
+    return texts or None
+
+
+def _limits(settings: TimeoutSettings | None) -> dict[str, float]:
+    return {} if settings is None else settings.model_dump(exclude_none=True)
+
+
+def _given_timeout(timeout: float | Timeout) -> dict[str, Any]:
+    if isinstance(timeout, Timeout):
+        return {name: getattr(timeout, name) for name in ("connect", "first_token", "idle", "total")}
+    return {"total": _positive("timeout", timeout)}
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{name}= takes seconds above 0, not {value!r}")
+    return float(value)
+
+
+def _policy(settings: RetrySettings) -> RetryPolicy:
+    return RetryPolicy(**settings.model_dump(exclude_none=True))
+
+
+def _given_policy(retry: Any) -> Any:
+    """A call's `retry=` as a policy: an int, a RetryPolicy, or anything with tenacity's retry, stop and wait."""
+    if retry is None or isinstance(retry, RetryPolicy):
+        return retry
+    if isinstance(retry, int) and not isinstance(retry, bool):
+        return RetryPolicy(attempts=retry)
+    if all(callable(getattr(retry, name, None)) for name in ("retry", "stop", "wait")):
+        return retry
+    raise InputError(f"retry= takes a number of attempts, a RetryPolicy or a tenacity Retrying, not {retry!r}")

@@ -1,0 +1,56 @@
+"""What answers' headers say to every host's caller alike. Header names are lower case here."""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Mapping
+
+__all__ = ["request_id", "retry_after"]
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date).
+
+    A date is measured against the answer's own `date` header, which keeps this free of clocks and of their skew.
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        then = email.utils.parsedate_to_datetime(value)
+        sent = email.utils.parsedate_to_datetime(headers.get("date", ""))
+        return max(0.0, (then - sent).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+REQUEST_ID_HEADERS = (
+    "x-request-id",
+    "request-id",
+    "apim-request-id",
+    "x-amzn-requestid",
+    "cf-aig-log-id",
+    "inference-id",
+    "cf-ray",
+)
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The id to quote to the host's support."""
+    for name in REQUEST_ID_HEADERS:
+        if value := headers.get(name):
+            return value
+    return None
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and 0 <= number < 1e9 else None

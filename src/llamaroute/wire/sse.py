@@ -1,0 +1,85 @@
+"""Server-sent events: bytes in, `(event, data)` out. Knows nothing of chat.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+
+Bytes throughout: `str.splitlines` (and every HTTP client's `iter_lines`) also splits at U+2028 and U+0085, which may
+stand unescaped in JSON and are no line ends here.
+"""
+
+from __future__ import annotations
+
+from ..errors import ProtocolError
+
+__all__ = ["MAX_EVENT", "SSEDecoder"]
+
+MAX_EVENT = 16 << 20
+"""Bytes of one event. The largest seen are a few KiB; the limit only keeps a broken peer from filling the memory."""
+
+
+class SSEDecoder:
+    """Cuts a body into events, however the bytes were split."""
+
+    __slots__ = ("_bom", "_data", "_event", "_held", "_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []  # of a line whose end has not come yet
+        self._size = 0
+        self._data: list[bytes] = []
+        self._event = b""
+        self._held = b""  # a trailing CR: the next byte tells whether a LF belongs to it
+        self._bom = True
+
+    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """The events that `data` completes, as `(event name or b"", data)`."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if b"\r" in data:
+            if data.endswith(b"\r"):
+                data, self._held = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\n" not in data:
+            self._keep(data)
+            return []
+        lines = data.split(b"\n")
+        if self._pieces:
+            self._pieces.append(lines[0])
+            lines[0] = b"".join(self._pieces)
+            self._pieces = []
+        tail = lines.pop()
+        if self._bom:
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+            self._bom = False
+        events: list[tuple[bytes, bytes]] = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    parts = self._data
+                    events.append((self._event, parts[0] if len(parts) == 1 else b"\n".join(parts)))
+                    self._data = []
+                self._event = b""
+            elif line.startswith(b"data:"):
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif line.startswith(b"event:"):
+                self._event = line[7:] if line[6:7] == b" " else line[6:]
+            elif line == b"data":
+                self._data.append(b"")
+            # comments (":"), `id`, `retry` and unknown fields mean nothing for an answer that is read once
+        self._size = sum(map(len, self._data)) if self._data else 0
+        if tail:
+            self._keep(tail)
+        return events
+
+    def close(self) -> list[tuple[bytes, bytes]]:
+        """What was left when the body ended.
+
+        The specification drops an event without its blank line; servers that close right after the last event are
+        common, and vendors' own readers take it, so it is given out. Whether it is whole, its reader finds out.
+        """
+        return self.feed(b"\n\n")
+
+    def _keep(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > MAX_EVENT:
+            raise ProtocolError(f"an event of the stream is longer than {MAX_EVENT} bytes")

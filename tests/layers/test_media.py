@@ -1,0 +1,654 @@
+"""The media layer, stepped by hand: files, DNS and HTTP are values sent into the plan."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaroute.errors import CapabilityError, ConnectionError, InputError, ProtocolError, TimeoutError
+from llamaroute.layers import media as layer
+from llamaroute.layers.media import media
+from llamaroute.pipeline.core import Call, Candidate, Ledger, Reply, Timeout
+from llamaroute.pipeline.ops import Blocking, Head, Plan, Pull, Send, Sleep
+from llamaroute.spi import ProviderSettings, Target
+from llamaroute.types.capability import FEATURES, ImageRule, ModelRow
+from llamaroute.types.messages import messages_from, user
+from llamaroute.types.parts import Image, ImageData
+from llamaroute.types.request import ChatRequest
+
+GIF = b"GIF89a\3\0\2\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\3\0\2\0\0\2\2\x84\x5c\0;"
+URL = "https://images.example/cat.gif?signature=SECRET"
+SHOWN = r"image URL https://images\.example/cat\.gif"
+
+
+@dataclass
+class Settings:
+    max_bytes: int = 1000
+    timeout: float = 10.0
+    redirects: int = 3
+    allow_private: bool = False
+    allow_files: bool = True
+
+
+@dataclass
+class World:
+    """What the plan may see: files, names and pages; and what it asked for."""
+
+    files: dict[str, bytes | Exception] = field(default_factory=dict)
+    hosts: dict[str, list[str] | Exception] = field(default_factory=lambda: {"images.example": ["1.2.3.4"]})
+    pages: dict[str, Any] = field(default_factory=dict)
+    """URL -> chunks of a 200, or (status, headers, chunks), or an error."""
+    unreachable: dict[str, Exception] = field(default_factory=dict)
+    images: Settings = field(default_factory=Settings)
+    seconds: float = 0.0
+    """What every operation takes."""
+    ops: list[Any] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    pulls: int = 0
+    late: Exception | None = None
+    """Raised instead of the result of a `Blocking`, as when its time has passed."""
+
+    def read_file(self, path: str | os.PathLike[str], limit: int) -> bytes:
+        self.reads.append(os.fspath(path))
+        found = self.files.get(os.fspath(path), FileNotFoundError(2, "No such file or directory", path))
+        if isinstance(found, Exception):
+            raise found
+        return found[: limit + 1]
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        found = self.hosts.get(host, OSError(-2, "Name or service not known"))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def run(self, plan: Plan[Reply], ledger: Ledger) -> Reply:
+        """A driver over this world."""
+        chunks: list[Any] = []
+        value: Any = None
+        error: Exception | None = None
+        try:
+            while True:
+                op = plan.throw(error) if error is not None else plan.send(value)
+                self.ops.append(op)
+                ledger.now += self.seconds
+                value = error = None
+                try:
+                    match op:
+                        case Blocking() if self.late is not None:
+                            raise self.late
+                        case Blocking(fn=fn):
+                            value = fn()
+                        case Send(request=request, address=address):
+                            if address in self.unreachable:
+                                raise self.unreachable[address]
+                            page = self.pages.get(request.url, (404, {}, []))
+                            if isinstance(page, Exception):
+                                raise page
+                            status, headers, chunks = page if isinstance(page, tuple) else (200, {}, page)
+                            chunks = list(chunks)
+                            value = Head(status, headers)
+                        case Pull():
+                            self.pulls += 1
+                            value = chunks.pop(0) if chunks else b""
+                            if isinstance(value, Exception):
+                                raise value
+                        case _:
+                            raise AssertionError(op)
+                except Exception as caught:
+                    error = caught
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
+
+    @property
+    def sent(self) -> list[Send]:
+        return [op for op in self.ops if isinstance(op, Send)]
+
+
+def target(*, image_url: str = "emulate", rule: ImageRule = ImageRule()) -> Target:  # noqa: B008
+    features: Mapping[Any, Any] = {**dict.fromkeys(FEATURES, "native"), "image_url": image_url}
+    row = ModelRow("llama-4-scout", "scout", features=features, image=rule)
+    return Target("acme", "acme", "llama-4-scout", "scout", ProviderSettings(kind="acme"), row)
+
+
+def call_of(*content: Any, world: World, at: Target | None = None, deadline: float | None = None) -> Call:
+    candidate = Candidate(at or target(), None, None, Timeout(connect=5.0))  # type: ignore[arg-type]
+    request = ChatRequest(messages_from(list(content)))
+    return Call(request, False, (candidate,), candidate, deadline, Ledger(), candidate.timeout, io=world)
+
+
+def load(world: World, *content: Any, at: Target | None = None, deadline: float | None = None) -> ChatRequest:
+    """Run the layer; the request that the next layer got."""
+    seen: list[Call] = []
+
+    def handler(call: Call) -> Plan[Reply]:
+        seen.append(call)
+        return Reply(call.target)
+        yield Sleep(0)  # type: ignore[unreachable]  # it makes this a plan
+
+    call = call_of(*content, world=world, at=at, deadline=deadline)
+    world.run(media(call, handler), call.ledger)
+    assert len(seen) == 1
+    return seen[0].request
+
+
+def loaded(image: Image) -> bytes:
+    data = image.loaded()
+    assert data is not None
+    assert base64.b64decode(data.base64) == data.data
+    assert data.media_type == "image/gif"
+    return data.data
+
+
+# ---- from nearby
+
+
+def test_without_images_nothing_happens() -> None:
+    world = World()
+    load(world, "Hi")
+    assert world.ops == []
+
+
+def test_bytes_and_data_urls_need_no_operation() -> None:
+    world = World()
+    images = Image(GIF), Image(bytearray(GIF)), Image("data:image/png;base64," + base64.b64encode(GIF).decode())
+    request = load(world, "What?", *images)
+    assert [loaded(image) for image in images] == [GIF] * 3
+    assert request.images == images
+    assert world.ops == []
+
+
+@pytest.mark.parametrize("path", ["cat.gif", Path("cat.gif")])
+def test_files_are_read_in_a_blocking_operation(path: str | Path) -> None:
+    world = World(files={"cat.gif": GIF})
+    image = Image(path)
+    load(world, image)
+    assert loaded(image) == GIF
+    assert [type(op) for op in world.ops] == [Blocking]
+    assert world.ops[0].until == 10.0
+
+
+def test_pil_images_are_written_in_a_blocking_operation() -> None:
+    world = World()
+    image = Image(pytest.importorskip("PIL.Image").new("RGB", (2, 2)))
+    load(world, image)
+    assert image.loaded().media_type == "image/png"  # type: ignore[union-attr]
+    assert [type(op) for op in world.ops] == [Blocking]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory"),
+            r"^image 'a\.gif' cannot be read: No such file or directory$",
+        ),
+        (IsADirectoryError(21, "Is a directory"), "cannot be read: Is a directory"),
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied"),
+        (ValueError("embedded null byte"), "cannot be read: embedded null byte"),
+        (b"", r"image 'a\.gif' is empty"),
+        (b"x" * 5000, r"^image 'a\.gif' is too large: \[images\] max_bytes is 1,000, it has more$"),
+        (b"hello", "is not an image but looks like text"),
+    ],
+)
+def test_bad_files(found: bytes | Exception, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(World(files={"a.gif": found}), Image("a.gif"))
+
+
+def test_files_named_by_message_dicts_are_refused_unread() -> None:
+    world = World(files={"/etc/passwd": GIF})
+    message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/passwd"}}]}
+    with pytest.raises(InputError, match=r"image '/etc/passwd': message dicts may not name local files"):
+        load(world, message)
+    assert world.reads == []
+
+
+def test_message_dicts_may_hold_urls_and_data_urls() -> None:
+    data_url = "data:;base64," + base64.b64encode(GIF).decode()
+    urls = (data_url, URL)
+    content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    request = load(World(pages={URL: [GIF]}), {"role": "user", "content": content})
+    assert [loaded(image) for image in request.images] == [GIF, GIF]
+
+
+def test_files_can_be_forbidden() -> None:
+    world = World(files={"a.gif": GIF}, images=Settings(allow_files=False))
+    with pytest.raises(InputError, match=r"local files are not allowed \(\[images\] allow_files is false\)"):
+        load(world, Image("a.gif"))
+    assert world.reads == []
+    load(world, Image(GIF))
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/key?X-Amz-Signature=SECRET", "file:///etc/passwd", "ftp://a/b"])
+def test_other_schemes_are_no_paths(source: str) -> None:
+    world = World()
+    with pytest.raises(InputError, match=r"is not taken; give an http\(s\):// URL") as caught:
+        load(world, Image(source))
+    assert "SECRET" not in str(caught.value)
+    assert world.reads == []
+
+
+def test_a_long_text_taken_for_a_path_is_not_repeated() -> None:
+    with pytest.raises(InputError) as caught:
+        load(World(), Image("iVBORw0KGgo" + "A" * 5000))
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("source", ["data:image/png;base64,*", b"", b"text"])
+def test_bad_bytes(source: Any) -> None:
+    with pytest.raises(InputError, match=r"the image's data URL|the image \(bytes\)"):
+        load(World(), Image(source))
+
+
+# ---- what was loaded is kept
+
+
+def test_loaded_images_are_not_loaded_again() -> None:
+    world = World(files={"a.gif": GIF}, pages={URL: [GIF]})
+    images = Image("a.gif"), Image(URL)
+    load(world, *images)
+    first = [image.loaded() for image in images]
+    count = len(world.ops)
+    load(world, *images, at=target(image_url="refuse"))
+    assert len(world.ops) == count
+    assert [image.loaded() for image in images] == first
+
+
+def test_one_image_twice_in_a_request_is_loaded_once() -> None:
+    world = World(files={"a.gif": GIF})
+    image = Image("a.gif")
+    load(world, user(image), user("again", image))
+    assert world.reads == ["a.gif"]
+
+
+def test_a_failed_load_leaves_nothing_behind() -> None:
+    image = Image(URL)
+    with pytest.raises(InputError):
+        load(World(pages={URL: [GIF, ConnectionError("broke", phase="idle")]}), image)
+    assert image.loaded() is None
+
+
+def test_threads_share_an_image() -> None:
+    image = Image("a.gif")
+    threads = [threading.Thread(target=load, args=(World(files={"a.gif": GIF}), image)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loaded(image) == GIF
+
+
+# ---- from far away
+
+
+def test_a_url_step_by_step() -> None:
+    world = World()
+    image = Image(URL)
+    reply = Reply(target())
+
+    def handler(call: Call) -> Plan[Reply]:
+        assert loaded(image) == GIF
+        return reply
+        yield Sleep(0)  # type: ignore[unreachable]  # it makes this a plan
+
+    call = call_of(image, world=world)
+    plan = media(call, handler)
+    lookup = plan.send(None)
+    assert isinstance(lookup, Blocking)
+    assert lookup.fn() == ["1.2.3.4"]
+    assert (lookup.until, lookup.phase) == (10.0, "connect")
+    call.ledger.now = 1.0
+    send = plan.send(["1.2.3.4"])
+    assert isinstance(send, Send)
+    assert (send.request.method, send.request.url, send.request.body) == ("GET", URL, b"")
+    assert send.request.headers["accept-encoding"] == "identity"
+    assert (send.target, send.address) == (None, "1.2.3.4")
+    assert (send.connect, send.answer, send.total) == (5.0, 9.0, 10.0)
+    pull = plan.send(Head(200, {"content-length": str(len(GIF)), "content-type": "text/plain"}))
+    assert pull == Pull(10.0, "total")
+    assert isinstance(plan.send(GIF[:5]), Pull)
+    assert isinstance(plan.send(GIF[5:]), Pull)
+    with pytest.raises(StopIteration) as end:
+        plan.send(b"")
+    assert end.value.value is reply
+
+
+def test_a_host_that_fetches_gets_the_url() -> None:
+    world = World(files={"a.gif": GIF})
+    images = Image(URL), Image("a.gif"), Image(GIF)
+    load(world, *images, at=target(image_url="native"))
+    assert images[0].loaded() is None
+    assert [loaded(image) for image in images[1:]] == [GIF, GIF]
+    assert world.sent == []
+
+
+def test_images_are_loaded_one_after_the_other() -> None:
+    urls = [f"https://images.example/{i}.gif" for i in range(3)]
+    world = World(pages={url: [GIF] for url in urls}, seconds=2.0)
+    load(world, *(Image(url) for url in urls))
+    assert [send.request.url for send in world.sent] == urls
+    assert [send.total for send in world.sent] == [10.0, 18.0, 26.0]  # each has the whole `[images] timeout`
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ((404, {}, [b"gone"]), f"^{SHOWN} answers with status 404$"),
+        ((403, {}, []), "answers with status 403"),
+        ((500, {}, []), "answers with status 500"),
+        ((304, {"location": "/x"}, []), "answers with status 304"),
+        ((302, {}, []), "answers with status 302"),
+        ((204, {}, []), "is empty"),
+        ((200, {"content-length": "1001"}, [GIF]), r"too large: \[images\] max_bytes is 1,000, it has 1,001 bytes"),
+        ((200, {"content-length": "9" * 18}, [GIF]), "too large"),
+        ((200, {"content-length": "100"}, [GIF]), "was cut off: 35 of 100 bytes came"),
+        ([b"x" * 600, b"x" * 600, b"x" * 600], r"too large: \[images\] max_bytes is 1,000, it has more"),
+        ([b"<html>login</html>"], "looks like an HTML page"),
+        ([b"\x1f\x8b\x08\0\0"], "looks like gzip-compressed data"),
+        ([GIF, ConnectionError("reset by peer", phase="idle")], f"^{SHOWN} cannot be fetched: reset by peer$"),
+        (ProtocolError("bad chunk"), "cannot be fetched: bad chunk"),
+        (ConnectionError(f"GET {URL}: refused", phase="connect"), f"cannot be fetched: GET {URL[:30]}: refused"),
+        (TimeoutError("slow", phase="connect"), "was not fetched: no connection in time"),
+        (TimeoutError("slow", phase="first_token"), r"was not fetched within 10 seconds \(\[images\] timeout\)"),
+        ([GIF[:3], TimeoutError("slow", phase="total")], r"was not fetched within 10 seconds"),
+    ],
+)
+def test_bad_answers(page: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load(World(pages={URL: page}), Image(URL))
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"content-length": "x"}, {"content-length": "-1"}, {"content-length": "35, 35"}, {}]
+)
+def test_odd_lengths_are_not_believed(headers: dict[str, str]) -> None:
+    image = Image(URL)
+    load(World(pages={URL: (200, headers, [GIF])}), image)
+    assert loaded(image) == GIF
+
+
+def test_a_declared_length_over_the_limit_is_refused_before_reading() -> None:
+    world = World(pages={URL: (200, {"content-length": "5000"}, [GIF] * 99)})
+    with pytest.raises(InputError):
+        load(world, Image(URL))
+    assert world.pulls == 0
+
+
+def test_reading_stops_at_the_limit() -> None:
+    world = World(pages={URL: [b"x" * 400] * 99})
+    with pytest.raises(InputError):
+        load(world, Image(URL))
+    assert world.pulls == 3
+
+
+def test_exactly_the_limit_is_taken() -> None:
+    image = Image(URL)
+    load(World(pages={URL: [GIF]}, images=Settings(max_bytes=len(GIF))), image)
+    assert loaded(image) == GIF
+
+
+# ---- addresses
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["10.0.0.1"], ["1.2.3.4", "127.0.0.1"], ["2606:4700::1", "::1"], ["::ffff:192.168.0.1"], ["fe80::1%eth0"]],
+)
+def test_no_address_of_the_host_may_be_private(addresses: list[str]) -> None:
+    world = World(hosts={"images.example": addresses}, pages={URL: [GIF]})
+    with pytest.raises(InputError, match=rf"{SHOWN} is not fetched: images.example is at .*allow_private is false"):
+        load(world, Image(URL))
+    assert world.sent == []
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "2130706433", "0x7f.1", "[::1]", "169.254.169.254", "[fd00:ec2::254]", "0"]
+)
+def test_addresses_in_urls_are_checked_without_dns(host: str) -> None:
+    world = World()
+    with pytest.raises(InputError, match="is not fetched"):
+        load(world, Image(f"http://{host}/latest/meta-data"))
+    assert world.ops == []
+
+
+def test_private_addresses_can_be_allowed() -> None:
+    world = World(pages={"http://127.0.0.1:8000/a.gif": [GIF]}, images=Settings(allow_private=True))
+    image = Image("http://2130706433:8000/a.gif")
+    load(world, image)
+    assert loaded(image) == GIF
+    assert world.sent[0].address == "127.0.0.1"
+    with pytest.raises(InputError, match=r"169\.254\.169\.254 is a cloud metadata address$"):
+        load(world, Image("http://169.254.169.254/"))
+
+
+@pytest.mark.parametrize(
+    ("host", "found", "message"),
+    [
+        (
+            "nowhere.example",
+            OSError(-2, "Name or service not known"),
+            "nowhere.example is not found: Name or service not",
+        ),
+        ("nowhere.example", UnicodeError("label too long"), "is not found: label too long"),
+        ("nowhere.example", [], "is not found"),
+        ("nowhere.example", ["gibberish"], "not an IP address"),
+    ],
+)
+def test_names_that_lead_nowhere(host: str, found: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(World(hosts={host: found}), Image(f"https://{host}/"))
+
+
+@pytest.mark.parametrize("url", ["https://user:SECRET@images.example/", "http://", "https://images.example:99999/"])
+def test_bad_urls_cause_no_operation(url: str) -> None:
+    world = World()
+    with pytest.raises(InputError) as caught:
+        load(world, Image(url))
+    assert world.ops == []
+    assert "SECRET" not in str(caught.value)
+
+
+def test_another_address_is_tried_when_there_is_no_way_to_the_first() -> None:
+    world = World(
+        hosts={"images.example": ["2606:4700::1", "2606:4700::2", "1.2.3.4", "1.2.3.5"]},
+        pages={URL: [GIF]},
+        unreachable={
+            "2606:4700::1": ConnectionError("no route", phase="connect"),
+            "2606:4700::2": TimeoutError("silence", phase="connect"),
+        },
+    )
+    image = Image(URL)
+    load(world, image)
+    assert loaded(image) == GIF
+    assert [(send.address, send.connect) for send in world.sent] == [
+        ("2606:4700::1", pytest.approx(10 / 3)),
+        ("2606:4700::2", 5.0),
+        ("1.2.3.4", 5.0),
+    ]
+
+
+def test_three_addresses_are_enough() -> None:
+    addresses = ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]
+    world = World(
+        hosts={"images.example": addresses},
+        unreachable={address: ConnectionError(f"{address} refused", phase="connect") for address in addresses},
+    )
+    with pytest.raises(InputError, match=r"1\.1\.1\.3 refused"):
+        load(world, Image(URL))
+    assert len(world.sent) == 3
+
+
+def test_what_breaks_after_the_connection_is_not_tried_elsewhere() -> None:
+    world = World(
+        hosts={"images.example": ["1.1.1.1", "1.1.1.2"]},
+        unreachable={"1.1.1.1": ConnectionError("reset", phase="first_token")},
+    )
+    with pytest.raises(InputError, match="reset"):
+        load(world, Image(URL))
+    assert len(world.sent) == 1
+
+
+# ---- redirects
+
+
+def chain(count: int) -> dict[str, Any]:
+    """`count` redirects, then an image."""
+    pages: dict[str, Any] = {
+        f"https://images.example/{i}": (302, {"location": f"/{i + 1}"}, [b"moved"]) for i in range(count)
+    }
+    return {**pages, f"https://images.example/{count}": [GIF]}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_followed_and_checked_anew(status: int) -> None:
+    world = World(
+        hosts={"images.example": ["1.2.3.4"], "cdn.example": ["5.6.7.8"]},
+        pages={URL: (status, {"location": "//cdn.example/x?y"}, []), "https://cdn.example/x?y": [GIF]},
+    )
+    image = Image(URL)
+    load(world, image)
+    assert loaded(image) == GIF
+    assert [(send.request.url, send.address) for send in world.sent] == [
+        (URL, "1.2.3.4"),
+        ("https://cdn.example/x?y", "5.6.7.8"),
+    ]
+    assert world.pulls == 2  # the redirect's own body is not read
+
+
+def test_as_many_redirects_as_configured() -> None:
+    load(World(pages=chain(3)), Image("https://images.example/0"))
+    world = World(pages=chain(4))
+    with pytest.raises(InputError, match=r"redirects more than 3 times \(\[images\] redirects\)"):
+        load(world, Image("https://images.example/0"))
+    assert len(world.sent) == 4
+    with pytest.raises(InputError, match="more than 0 times"):
+        load(World(pages=chain(1), images=Settings(redirects=0)), Image("https://images.example/0"))
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://127.0.0.1/", "http://169.254.169.254/", "http://intern.example/", "file:///etc/passwd", "https://a:b@c/",
+     "http://0x7f.1/"],
+)  # fmt: skip
+def test_redirects_into_the_own_network(location: str) -> None:
+    world = World(
+        hosts={"images.example": ["1.2.3.4"], "intern.example": ["10.1.1.1"]},
+        pages={URL: (302, {"location": location}, []), location: [GIF]},
+    )
+    with pytest.raises(InputError, match=r"not fetched|redirects") as caught:
+        load(world, Image(URL))
+    assert len(world.sent) == 1
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_name_that_changes_its_address_between_hops() -> None:
+    world = World(hosts={"images.example": ["1.2.3.4"]}, pages={URL: (302, {"location": "/b"}, [])})
+    call = call_of(Image(URL), world=world)
+    plan = media(call, lambda _: pytest.fail("not reached"))
+    plan.send(None)
+    assert isinstance(plan.send(["1.2.3.4"]), Send)
+    assert isinstance(plan.send(Head(302, {"location": "/b"})), Blocking)
+    with pytest.raises(InputError, match=r"is at 10\.0\.0\.1"):
+        plan.send(["10.0.0.1"])
+
+
+def test_errors_after_a_redirect_name_both() -> None:
+    world = World(pages={URL: (302, {"location": "/gone?token=SECRET"}, [])})
+    with pytest.raises(
+        InputError, match=rf"^{SHOWN} \(redirected to https://images.example/gone\) answers with status 404$"
+    ):
+        load(world, Image(URL))
+
+
+# ---- time
+
+
+def test_the_images_timeout_spans_all_hops() -> None:
+    world = World(pages=chain(3), seconds=2.0)
+    load(world, Image("https://images.example/0"), deadline=None)
+    assert {send.total for send in world.sent} == {10.0}
+    assert [send.answer for send in world.sent] == [8.0, 4.0, 0.0, 0.0]
+
+
+def test_the_calls_end_counts_when_it_comes_first() -> None:
+    world = World(pages={URL: [GIF]})
+    load(world, Image(URL), deadline=3.0)
+    assert world.sent[0].total == 3.0
+    assert (world.sent[0].connect, world.sent[0].answer) == (3.0, 3.0)
+
+
+def test_the_calls_end_stays_a_timeout() -> None:
+    late = TimeoutError("the call's time is over", phase="total")
+    with pytest.raises(TimeoutError) as caught:
+        load(World(pages={URL: late}), Image(URL), deadline=3.0)
+    assert caught.value is late
+    with pytest.raises(TimeoutError):
+        load(World(files={"a": GIF}, late=late), Image("a"), deadline=3.0)
+    with pytest.raises(InputError, match=r"within 10 seconds \(\[images\] timeout\)"):
+        load(World(pages={URL: late}), Image(URL), deadline=30.0)
+    with pytest.raises(TimeoutError):
+        load(World(pages={URL: TimeoutError("no", phase="connect")}, seconds=2.0), Image(URL), deadline=3.0)
+
+
+def test_a_file_that_takes_too_long() -> None:
+    world = World(files={"a.gif": GIF}, late=TimeoutError("late", phase="total"))
+    with pytest.raises(InputError, match=r"image 'a\.gif' was not read within 10 seconds"):
+        load(world, Image("a.gif"))
+
+
+# ---- what the target takes
+
+
+@pytest.mark.parametrize(
+    ("rule", "count", "message"),
+    [
+        (ImageRule(max_count=1), 2, "acme:llama-4-scout: it takes at most 1 image in a request, this one has 2"),
+        (ImageRule(max_count=0), 1, "at most 0 images"),
+        (ImageRule(max_bytes=30), 1, r"images of at most 30 bytes, image 'a\.gif' has 35"),
+        (
+            ImageRule(media_types=("image/png", "image/jpeg")),
+            1,
+            r"takes image/png, image/jpeg, image 'a\.gif' is image/gif",
+        ),
+    ],
+)
+def test_limits_of_the_target(rule: ImageRule, count: int, message: str) -> None:
+    world = World(files={"a.gif": GIF})
+    with pytest.raises(CapabilityError, match=message) as caught:
+        load(world, *(Image("a.gif") for _ in range(count)), at=target(rule=rule))
+    assert list(caught.value.missing) == ["acme:llama-4-scout"]
+    assert len(world.reads) == (0 if "at most" in message and "bytes" not in message else 1)
+
+
+def test_limits_hold_for_loaded_images_too() -> None:
+    image = Image(GIF)
+    load(World(), image)
+    with pytest.raises(CapabilityError):
+        load(World(), image, at=target(rule=ImageRule(max_bytes=30)))
+    load(World(), image, at=target(rule=ImageRule(max_count=1, max_bytes=35)))
+
+
+def test_urls_left_to_the_host_count_as_images() -> None:
+    with pytest.raises(CapabilityError, match="at most 1 image"):
+        load(World(), Image(URL), Image(URL), at=target(image_url="native", rule=ImageRule(max_count=1)))
+
+
+def test_prepared_bytes_go_to_this_target_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ImageData.of("image/png", b"small")
+    image, other = Image("a.gif", detail="low"), Image(URL)
+    monkeypatch.setattr(layer, "prepare", lambda one, data, _: small if one is image else data)
+    request = load(World(files={"a.gif": GIF}, pages={URL: [GIF]}), user("a", image), user(other))
+    assert [found.loaded() for found in request.images] == [small, other.loaded()]
+    assert request.images[0].detail == "low"
+    assert request.images[1] is other
+    assert loaded(image) == GIF
+    assert request.messages[0].text == "a"
