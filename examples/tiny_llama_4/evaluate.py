@@ -85,6 +85,7 @@ class Model:
     """The GGUF pair inside llama.cpp's server engine, in this process."""
 
     def __init__(self, model: Path, mmproj: Path) -> None:
+        """Load the pair with one thread, which on a busy machine is faster than two."""
         parameters = xllamacpp.CommonParams()
         parameters.model.path, parameters.mmproj.path = str(model), str(mmproj)
         parameters.n_ctx, parameters.n_parallel = 8192, 1
@@ -153,6 +154,12 @@ def weather_tool(variant: int = 0) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+def schema(name: str) -> dict[str, Any]:
+    """Return the ``response_format`` for an object with one string."""
+    shape = {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": shape, "strict": True}}
+
+
 def colour_rows(model: Model) -> Iterator[Row]:
     """Yield the rows about images."""
 
@@ -196,14 +203,21 @@ def colour_rows(model: Model) -> Iterator[Row]:
             trial(row, name, request, f"{colour}", temperature=1.0, seed=i)
     yield row
     row = Row('json_schema {"colour": string}')
-    schema = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}
-    response_format = {"type": "json_schema", "json_schema": {"name": "colour", "schema": schema, "strict": True}}
     for name, colours in SHADES.items():
         for colour in colours[:4]:
-            answer = model.say(
-                image_request(colour, (64, 64), QUESTIONS[0], None, True), response_format=response_format
-            )
+            request = image_request(colour, (64, 64), QUESTIONS[0], None, True)
+            answer = model.say(request, response_format=schema("colour"))
             row.add(answer.replace(" ", "") == f'{{"colour":"{name}"}}', f"{colour}: {answer}")
+    yield row
+    row = Row("second image of a conversation")
+    for (first, before), (second, after) in itertools.permutations(SHADES.items(), 2):
+        for one, two in zip(before[:3], after[:3], strict=True):
+            request = [
+                *image_request(one, (64, 64), QUESTIONS[0], None, True),
+                {"role": "assistant", "content": f"The image is {first}."},
+                *image_request(two, (64, 64), QUESTIONS[1], None, True),
+            ]
+            trial(row, second, request, f"{one} then {two}")
     yield row
 
 
@@ -231,6 +245,20 @@ def text_rows(model: Model) -> Iterator[Row]:
     ):  # fmt: skip
         answer = model.say(user(text))
         row.add(answer == FALLBACK, f"{text}: {answer}")
+    yield row
+
+
+def copy_rows(model: Model) -> Iterator[Row]:
+    """Yield the rows about copying words out of the prompt without a tool."""
+    row = Row('json_schema {"city": string}, weather question, 12 cities')
+    for city in CITIES:
+        answer = model.say(user(f"What is the weather in {city}?"), response_format=schema("city"))
+        row.add(answer.replace(" ", "") == f'{{"city":"{city}"}}', f"{city}: {answer}")
+    yield row
+    row = Row("repeating words")
+    for words in ("Paris", "tiny llama", "one two three", "red car on the road", "Zobana Tarik", "pong"):
+        answer = model.say(user(f"Repeat after me: {words}"))
+        row.add(answer == words, f"{words}: {answer}")
     yield row
 
 
@@ -311,7 +339,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="show every wrong answer")
     options = parser.parse_args()
     model = Model(options.model, options.mmproj)
-    rows = itertools.chain(colour_rows(model), text_rows(model), tool_rows(model))
+    rows = itertools.chain(colour_rows(model), text_rows(model), copy_rows(model), tool_rows(model))
     perfect = report(model, rows, [options.model, options.mmproj], options.verbose)
     if not perfect:
         print("the colours of plain images are not all right", file=sys.stderr)

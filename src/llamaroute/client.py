@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from .config.models import Config
-from .errors import ConfigError, LlamarouteError, ProviderError, TimeoutError
+from .errors import ConfigError, InputError, LlamarouteError, ProtocolError, ProviderError, TimeoutError
 from .pipeline.core import Layer, Ledger, Reply
 from .pipeline.ops import Blocking, Plan, Pull, Send, Sleep
 from .runtime import ChatOptions, Runtime, Totals
@@ -194,12 +194,15 @@ class Client(_Base[Transport]):
     @overload
     def chat(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...
     @overload
-    def chat(self, input: Input, **options: Unpack[ChatOptions]) -> ChatResponse[Any]: ...
-    def chat(self, input: Input, **options: Any) -> ChatResponse[Any]:
+    def chat(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]: ...
+    def chat(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]:
         """Ask, and wait for the whole answer. No tool is ever executed.
 
         Args:
-            input: text, a part, a message, or a list of these; strings and parts beside each other are one user message.
+            input: text, a part, a message, or a list of these; strings and parts beside each other form one user
+                message.
+            output: a type (pydantic model, dataclass, TypedDict, list, union...) or a JSON Schema the answer must fit;
+                `.output` of the response is the validated value.
             **options: see `ChatOptions`.
 
         Raises:
@@ -209,7 +212,7 @@ class Client(_Base[Transport]):
             OutputValidationError: the answer does not fit `output=`.
         """
         runtime = self._current()
-        call, _ = runtime.prepare(input, options, stream=False)  # type: ignore[arg-type]
+        call = runtime.prepare(input, options, output=output, stream=False)
         driver = _Driver(self._transport, call.ledger)
         try:
             reply: Reply = driver.run(runtime.handler(call))
@@ -221,18 +224,18 @@ class Client(_Base[Transport]):
         runtime.count(call, response)
         return response
 
-    def stream(self, input: Input, **options: Unpack[ChatOptions]) -> Stream:
+    def stream(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> Stream:
         """Ask, and read the answer as it comes: `with client.stream(...) as stream: for event in stream: ...`.
 
         Nothing is sent before the `with` block is entered; entering waits for the answer to begin, and raises what
         `chat` raises. Takes what `chat` takes.
         """
-        return Stream(self, input, options)
+        return Stream(self, input, output, options)
 
     def count_tokens(self, input: Input, **options: Unpack[ChatOptions]) -> TokenCount:
         """Input tokens of a request at the first target it would go to; exact where the target can count."""
         runtime = self._current()
-        call, _ = runtime.prepare(input, options, stream=False)
+        call = runtime.prepare(input, options, output=None, stream=False)
         return _Driver(self._transport, call.ledger).run(runtime.count_plan(call))
 
     def _local(self, target: Target) -> Transport:
@@ -329,9 +332,9 @@ class Stream:
     Leaving the block early closes the connection at once.
     """
 
-    def __init__(self, client: Client, input: Input, options: Any) -> None:
+    def __init__(self, client: Client, input: Input, output: Any, options: ChatOptions) -> None:
         self._client = client
-        self._arguments = (input, options)
+        self._arguments = (input, output, options)
         self._state: StreamState | None = None
         self._driver: _Driver | None = None
         self._events: Iterator[DecoderEvent] = iter(())
@@ -339,15 +342,16 @@ class Stream:
 
     def __enter__(self) -> Self:
         runtime = self._client._current()
-        call, output = runtime.prepare(*self._arguments, stream=True)
+        input, output, options = self._arguments
+        call = runtime.prepare(input, options, output=output, stream=True)
         self._driver = driver = _Driver(self._client._transport, call.ledger)
         try:
             reply: Reply = driver.run(runtime.handler(call), keep=True)
         except LlamarouteError:
             runtime.count(call, None)
             raise
-        self._state = StreamState(runtime, call, output)
-        self._events = self._state.opening(reply)
+        self._state = StreamState(runtime, call, reply)
+        self._events = self._state.opening()
         return self
 
     def __exit__(
@@ -382,22 +386,19 @@ class Stream:
                 raise state.broken(error) from error
 
     def _read(self) -> Iterator[DecoderEvent]:
-        state, driver = self._started(), self._driver
-        assert driver is not None and state.reply is not None
-        decoder = state.reply.decoder
-        if state.reply.ended or decoder is None or driver.response is None:
-            raise ProviderError("the stream ended without a finish")
-        data = driver.response.read(time.monotonic() + state.reply.idle, "idle")
+        state, response = self._started(), self._response()
+        reply = state.reply
+        if reply.ended or reply.decoder is None or response is None:
+            raise ProtocolError("the stream ended without a finish")
+        data = response.read(time.monotonic() + reply.idle, "idle")
         if data:
-            return iter(decoder.feed(data))
-        state.reply.ended = True
-        return iter(decoder.close())
+            return iter(reply.decoder.feed(data))
+        reply.ended = True
+        return iter(reply.decoder.close())
 
     def _finish(self) -> None:
         """The answer is complete: let the connection end, so that it can be used again."""
-        state, driver = self._started(), self._driver
-        assert driver is not None and state.reply is not None
-        response = driver.response
+        state, response = self._started(), self._response()
         if response is not None and not state.reply.ended:
             until = time.monotonic() + DRAIN
             try:
@@ -433,9 +434,12 @@ class Stream:
         if state is not None and not state.ended:
             self._close()
 
+    def _response(self) -> Response | None:
+        return None if self._driver is None else self._driver.response
+
     def _started(self) -> StreamState:
         if self._state is None:
-            raise ConfigError("a stream is used as a context manager: with client.stream(...) as stream")
+            raise InputError("a stream is used as a context manager: with client.stream(...) as stream")
         return self._state
 
     def text(self) -> Iterator[str]:
@@ -490,11 +494,11 @@ class AsyncClient(_Base[AsyncTransport]):
     @overload
     async def chat(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...
     @overload
-    async def chat(self, input: Input, **options: Unpack[ChatOptions]) -> ChatResponse[Any]: ...
-    async def chat(self, input: Input, **options: Any) -> ChatResponse[Any]:
+    async def chat(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]: ...
+    async def chat(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]:
         """See `Client.chat`."""
         runtime = self._current()
-        call, _ = runtime.prepare(input, options, stream=False)  # type: ignore[arg-type]
+        call = runtime.prepare(input, options, output=output, stream=False)
         driver = _AsyncDriver(self._transport, call.ledger)
         try:
             reply: Reply = await driver.run(runtime.handler(call))
@@ -506,14 +510,14 @@ class AsyncClient(_Base[AsyncTransport]):
         runtime.count(call, response)
         return response
 
-    def stream(self, input: Input, **options: Unpack[ChatOptions]) -> AsyncStream:
+    def stream(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> AsyncStream:
         """See `Client.stream`: `async with client.stream(...) as stream: async for event in stream: ...`."""
-        return AsyncStream(self, input, options)
+        return AsyncStream(self, input, output, options)
 
     async def count_tokens(self, input: Input, **options: Unpack[ChatOptions]) -> TokenCount:
         """See `Client.count_tokens`."""
         runtime = self._current()
-        call, _ = runtime.prepare(input, options, stream=False)
+        call = runtime.prepare(input, options, output=None, stream=False)
         return await _AsyncDriver(self._transport, call.ledger).run(runtime.count_plan(call))
 
     def _local(self, target: Target) -> AsyncTransport:
@@ -604,9 +608,9 @@ class AsyncStream:
     Leaving the block early, or cancelling the task, closes the connection at once.
     """
 
-    def __init__(self, client: AsyncClient, input: Input, options: Any) -> None:
+    def __init__(self, client: AsyncClient, input: Input, output: Any, options: ChatOptions) -> None:
         self._client = client
-        self._arguments = (input, options)
+        self._arguments = (input, output, options)
         self._state: StreamState | None = None
         self._driver: _AsyncDriver | None = None
         self._events: Iterator[DecoderEvent] = iter(())
@@ -614,15 +618,16 @@ class AsyncStream:
 
     async def __aenter__(self) -> Self:
         runtime = self._client._current()
-        call, output = runtime.prepare(*self._arguments, stream=True)
+        input, output, options = self._arguments
+        call = runtime.prepare(input, options, output=output, stream=True)
         self._driver = driver = _AsyncDriver(self._client._transport, call.ledger)
         try:
             reply: Reply = await driver.run(runtime.handler(call), keep=True)
         except LlamarouteError:
             runtime.count(call, None)
             raise
-        self._state = StreamState(runtime, call, output)
-        self._events = self._state.opening(reply)
+        self._state = StreamState(runtime, call, reply)
+        self._events = self._state.opening()
         return self
 
     async def __aexit__(
@@ -657,22 +662,19 @@ class AsyncStream:
                 raise state.broken(error) from error
 
     async def _read(self) -> Iterator[DecoderEvent]:
-        state, driver = self._started(), self._driver
-        assert driver is not None and state.reply is not None
-        decoder = state.reply.decoder
-        if state.reply.ended or decoder is None or driver.response is None:
-            raise ProviderError("the stream ended without a finish")
-        data = await driver.response.read(time.monotonic() + state.reply.idle, "idle")
+        state, response = self._started(), self._response()
+        reply = state.reply
+        if reply.ended or reply.decoder is None or response is None:
+            raise ProtocolError("the stream ended without a finish")
+        data = await response.read(time.monotonic() + reply.idle, "idle")
         if data:
-            return iter(decoder.feed(data))
-        state.reply.ended = True
-        return iter(decoder.close())
+            return iter(reply.decoder.feed(data))
+        reply.ended = True
+        return iter(reply.decoder.close())
 
     async def _finish(self) -> None:
         """The answer is complete: let the connection end, so that it can be used again."""
-        state, driver = self._started(), self._driver
-        assert driver is not None and state.reply is not None
-        response = driver.response
+        state, response = self._started(), self._response()
         if response is not None and not state.reply.ended:
             until = time.monotonic() + DRAIN
             try:
@@ -703,9 +705,12 @@ class AsyncStream:
             await self._end(error, interrupted=True)
             state.settle(interrupted=True)
 
+    def _response(self) -> AsyncResponse | None:
+        return None if self._driver is None else self._driver.response
+
     def _started(self) -> StreamState:
         if self._state is None:
-            raise ConfigError("a stream is used as a context manager: async with client.stream(...) as stream")
+            raise InputError("a stream is used as a context manager: async with client.stream(...) as stream")
         return self._state
 
     async def text(self) -> AsyncIterator[str]:

@@ -88,8 +88,6 @@ class ChatOptions(TypedDict, total=False):
     """Functions, `Tool`s or OpenAI-style dicts the model may call; nothing is called by `chat` and `stream`."""
     tool_choice: str
     """`auto` (default), `none`, `required`, or a tool's name."""
-    output: Any
-    """A type (pydantic model, dataclass, TypedDict, list, union...) or JSON Schema the answer must fit."""
     output_retries: int
     """How often an answer that does not fit `output` goes back to the model with what is wrong. Default: 1.
     Streams are not asked again."""
@@ -159,13 +157,14 @@ class Runtime:
 
     # -- a call begins ------------------------------------------------------------------------------------------------
 
-    def prepare(self, input: Input, options: ChatOptions, *, stream: bool) -> tuple[Call, OutputSpec | None]:
+    def prepare(self, input: Input, options: ChatOptions, *, output: Any, stream: bool) -> Call:
         """Check the arguments and make the call.
 
         Raises:
             InputError, ConfigError, CapabilityError: see `resolve`; nothing is sent.
         """
-        request, output = _request(input, options)
+        spec = None if output is None else output_spec(output)
+        request = _request(input, options, spec)
         resolution, candidates = self._candidates(options.get("model"))
         route = resolution.route
         limits = _limits(route.timeout) if route is not None else {}
@@ -181,7 +180,7 @@ class Runtime:
         # hasty one before it.
         totals = [candidate.timeout.total for candidate in candidates]
         total = None if None in totals else max(value for value in totals if value is not None)
-        call = Call(
+        return Call(
             request=request,
             stream=stream,
             candidates=candidates,
@@ -192,10 +191,9 @@ class Runtime:
             retry=policy,
             observers=self.observers,
             io=self.io,
-            output=output,
+            output=spec,
             output_retries=options.get("output_retries", 1),
         )
-        return call, output
 
     def _candidates(self, model: str | None) -> tuple[Resolution, tuple[Candidate, ...]]:
         found = self._resolved.get(model)
@@ -291,7 +289,7 @@ class Runtime:
                     totals.cost += response.cost.usd
 
 
-def _request(input: Input, options: ChatOptions) -> tuple[ChatRequest, OutputSpec | None]:
+def _request(input: Input, options: ChatOptions, spec: OutputSpec | None) -> ChatRequest:
     unknown = options.keys() - ChatOptions.__annotations__.keys()
     if unknown:
         name = sorted(unknown)[0]
@@ -301,14 +299,12 @@ def _request(input: Input, options: ChatOptions) -> tuple[ChatRequest, OutputSpe
     if system is not None and not isinstance(system, str):
         raise InputError(f"system= takes text, not {type(system).__name__}")
     messages = messages_from(input, system_text=system)
-    if not options:
-        return ChatRequest(messages), None
-    output = options.get("output")
-    spec = None if output is None else output_spec(output)
+    if not options and spec is None:
+        return ChatRequest(messages)
     choice = options.get("tool_choice") or "auto"
     tools = options.get("tools")
     logprobs = options.get("logprobs")
-    request = ChatRequest(
+    return ChatRequest(
         messages=messages,
         tools=as_tools(tools, choice) if tools else as_tools((), choice),
         tool_choice=choice,
@@ -321,7 +317,6 @@ def _request(input: Input, options: ChatOptions) -> tuple[ChatRequest, OutputSpe
         metadata=options.get("metadata") or {},
         **{name: _number(name, options.get(name), kind) for name, kind in _NUMBERS.items()},
     )
-    return request, spec
 
 
 def _number(name: str, value: Any, kind: type) -> Any:

@@ -23,10 +23,9 @@ from .types.events import (
     ToolCallStarted,
     UsageReported,
 )
-from .types.response import ChatResponse
+from .types.response import ChatResponse, FinishReason
 
 if TYPE_CHECKING:
-    from .output import OutputSpec
     from .runtime import Runtime
 
 __all__ = ["DRAIN", "PUBLIC", "StreamState"]
@@ -54,28 +53,26 @@ DRAIN = 0.25
 class StreamState:
     """One stream's answer so far."""
 
-    def __init__(self, runtime: Runtime, call: Call, output: OutputSpec | None) -> None:
+    def __init__(self, runtime: Runtime, call: Call, reply: Reply) -> None:
         self.runtime = runtime
         self.call = call
-        self.output = output
+        self.output = call.output
         self.answer = Accumulator()
-        self.reply: Reply | None = None
+        self.reply = reply
         self.response: ChatResponse[Any] | None = None
         self.failure: LlamarouteError | None = None
         self.ended = False
-        self._finishers: list[Finisher] = []
 
-    def opening(self, reply: Reply) -> Iterator[DecoderEvent]:
+    def opening(self) -> Iterator[DecoderEvent]:
         """The stream has committed: what is to be said first."""
-        self.reply = reply
-        self._finishers = reply.finishers
+        reply = self.reply
         first: list[DecoderEvent] = [*self.call.ledger.history, Started(reply.target.name, reply.target.model_id)]
         return chain(first, reply.events, reply.rest or ())
 
     def finishers(self) -> Iterator[Finisher]:
         """What layers left to be done at the end, last in first out, each handed out once."""
-        while self._finishers:
-            yield self._finishers.pop()
+        while self.reply.finishers:
+            yield self.reply.finishers.pop()
 
     def outcome(self, error: BaseException | None, *, interrupted: bool) -> Outcome:
         """How the stream ended."""
@@ -83,8 +80,7 @@ class StreamState:
 
     def settle(self, *, interrupted: bool) -> None:
         """Make the response of what came. Finishers have run: the ledger is complete."""
-        assert self.reply is not None
-        reason = "interrupted" if interrupted else None
+        reason: FinishReason | None = "interrupted" if interrupted else None
         response = self.runtime.finish(
             self.call, self.reply.target, self.answer.response(finish_reason=reason), self.reply.headers
         )
@@ -104,9 +100,9 @@ class StreamState:
         self.settle(interrupted=True)
         broken = StreamInterruptedError(
             f"the stream broke off after it had begun: {error.args[0] if error.args else error}",
-            provider=error.provider or self.call.target.provider,
-            target=self.reply.target.name if self.reply else None,
-            model=self.reply.target.model if self.reply else None,
+            provider=self.reply.target.provider,
+            target=self.reply.target.name,
+            model=self.reply.target.model,
             status=error.status,
             code=error.code,
             request_id=error.request_id,

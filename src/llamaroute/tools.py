@@ -69,7 +69,8 @@ def as_tool(tool: Tool | Callable[..., Any] | Mapping[str, Any]) -> Tool:
 def _from_function(function: Callable[..., Any]) -> Tool:
     name = getattr(function, "__name__", type(function).__name__)
     try:
-        schema = TypeAdapter(function).json_schema()
+        signature: Any = function  # pydantic reads a function's signature as the schema of its arguments
+        schema = TypeAdapter[Any](signature).json_schema()
     except (PydanticUserError, TypeError, ValueError) as error:
         raise InputError(
             f"tool {name!r}: no schema can be made of its arguments: {str(error).splitlines()[0]}"

@@ -189,8 +189,6 @@ class OpenAIDecoder:
             yield TextDelta(refusal)
         for position, call in enumerate(call_list(delta)):
             yield from call_events(self._calls, call, position)
-        if function := delta.get("function_call"):
-            yield from call_events(self._calls, {"index": 0, "function": function}, 0)
 
     def _end(self) -> Iterator[DecoderEvent]:
         self._over = True
@@ -218,8 +216,6 @@ def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
             yield TextDelta(refusal)
         for position, call in enumerate(call_list(message)):
             yield from call_events(calls, call, position, whole=True)
-        if function := message.get("function_call"):
-            yield from call_events(calls, {"function": function}, 0, whole=True)
         if logprobs := choice.get("logprobs"):
             yield from logprob_events(logprobs)
         finish = choice.get("finish_reason")
@@ -232,9 +228,16 @@ def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
 
 
 def call_list(message: Mapping[str, Any]) -> list[Any]:
-    """The tool calls of a message or delta; TGI 2 sends a single one without a list around it."""
+    """The tool calls of a message or delta.
+
+    TGI 2 sends a single one without a list around it. Old servers know `function_call` alone; llama-cpp-python says the
+    same call both ways, so that one counts only where the other is missing.
+    """
     calls = message.get("tool_calls")
-    return [calls] if isinstance(calls, Mapping) else calls if isinstance(calls, list) else []
+    if calls:
+        return [calls] if isinstance(calls, Mapping) else calls if isinstance(calls, list) else []
+    function = message.get("function_call")
+    return [{"index": 0, "function": function}] if isinstance(function, Mapping) else []
 
 
 def call_events(calls: CallAssembler, call: Any, position: int, *, whole: bool = False) -> Iterator[DecoderEvent]:

@@ -60,11 +60,14 @@ def make_account(
         base = known.get(canonical) or ModelRow(canonical, model_id)
         known[canonical] = base.evolve(model_id=model_id)
     for canonical, custom in models.items():
-        model_id = custom.ids.get(name) or custom.ids.get(spec.name)
-        if model_id is None and canonical not in known:
-            continue
-        base = known.get(canonical) or ModelRow(canonical, model_id or canonical)
-        known[canonical] = _overridden(base if model_id is None else base.evolve(model_id=model_id), custom)
+        own_id = custom.ids.get(name) or custom.ids.get(spec.name)
+        if canonical not in known:
+            if own_id is None:
+                continue
+            known[canonical] = ModelRow(canonical, own_id)
+        elif own_id is not None:
+            known[canonical] = known[canonical].evolve(model_id=own_id)
+        known[canonical] = _overridden(known[canonical], custom)
     return Account(name, spec, options, tuple(known.values()))
 
 
@@ -189,11 +192,9 @@ def _at(account: Account, rest: str, canonical: Mapping[str, bool]) -> Resolutio
 def _default_target(account: Account) -> Target:
     """What an account's name alone means."""
     name = account.options.model
-    if name is None:
-        if len(account.options.models) == 1:
-            name = next(iter(account.options.models))
-        else:
-            name = account.spec.default_model
+    if name is None and len(account.options.models) == 1:
+        name = next(iter(account.options.models))
+    name = name or account.spec.default_model
     if name is None:
         raise ConfigError(
             f"providers.{account.name}: which model? set providers.{account.name}.model, or name "

@@ -9,6 +9,7 @@ The only module that imports httpx. Its types do not leave it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import threading
@@ -453,10 +454,8 @@ async def _aclose(connection: _AsyncConnection) -> None:
     import anyio
 
     with anyio.CancelScope(shield=True):
-        try:
+        with contextlib.suppress(Exception):  # the connection is gone either way
             await connection.transport.aclose()
-        except Exception:
-            pass  # the connection is gone either way
 
 
 _live: weakref.WeakSet[HttpxTransport | AsyncHttpxTransport] = weakref.WeakSet()

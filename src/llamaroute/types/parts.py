@@ -86,11 +86,12 @@ class Image:
     def __init__(
         self, source: str | os.PathLike[str] | bytes | bytearray | PilImage, *, detail: ImageDetail | None = None
     ) -> None:
-        if not isinstance(source, str | os.PathLike | bytes | bytearray | PilImage):
+        given: object = source
+        if not isinstance(given, str | os.PathLike | bytes | bytearray | PilImage):
             from ..errors import InputError
 
             raise InputError(
-                f"Image() takes a path, an http(s) or data URL, bytes or a PIL image, not {type(source).__name__}"
+                f"Image() takes a path, an http(s) or data URL, bytes or a PIL image, not {type(given).__name__}"
             )
         self.source: str | os.PathLike[str] | bytes | PilImage = (
             bytes(source) if isinstance(source, bytearray) else source

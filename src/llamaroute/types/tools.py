@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,10 @@ def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
     try:
         value = from_json(text)
     except ValueError as error:
-        return {}, f"not JSON: {error}"
+        try:  # a line break inside a string, as models write them; Python's reader can let it pass
+            value = json.loads(text, strict=False)
+        except (ValueError, RecursionError):
+            return {}, f"not JSON: {error}"
     if isinstance(value, dict):
         return value, None
     return {}, f"not a JSON object but {type(value).__name__}"

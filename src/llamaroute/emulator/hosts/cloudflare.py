@@ -208,10 +208,10 @@ class Cloudflare(Host):
 
     def _read_only(self, request: RecordedRequest, rest: str) -> Answer:
         if rest == "ai/models/search":
-            found = [
-                self.shapes.model(name, self.context) for name in self.models if request.query.get("search", "") in name
-            ]
-            info = {"count": len(found), "page": 1, "per_page": 50, "total_count": len(found)}
+            names = [name for name in self.models if request.query.get("search", "") in name]
+            page, size = int(request.query.get("page", "1")), int(request.query.get("per_page", "50"))
+            found = [self.shapes.model(name, self.context) for name in names[(page - 1) * size : page * size]]
+            info = {"count": len(found), "page": page, "per_page": size, "total_count": len(names)}
             return self._success(request, found, result_info=info)
         if rest == "ai/models/schema":
             return self._success(request, self.shapes.schema())
