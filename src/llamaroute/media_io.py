@@ -6,8 +6,10 @@ import errno
 import os
 import socket
 import stat
+from typing import TYPE_CHECKING
 
-from .layers.media import ImageSettings
+if TYPE_CHECKING:
+    from .layers.media import ImageSettings
 
 __all__ = ["FileAndNet"]
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, ValidationError
 from pydantic_core import from_json
 
 from .errors import InputError, OutputValidationError
 from .types.response import ChatResponse
 from .types.tools import JsonSchema
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 __all__ = ["OutputSpec", "output_spec"]
 
-_FENCE = re.compile(r"\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_FENCE = r"(?s)\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class OutputSpec:
     """What `output=` asked for.
 
@@ -38,7 +41,7 @@ class OutputSpec:
             OutputValidationError: the text is no JSON, or does not fit the type.
         """
         text = response.text
-        fenced = _FENCE.match(text)
+        fenced = re.match(_FENCE, text)
         try:
             value = from_json(fenced[1] if fenced else text)
         except ValueError as error:
@@ -78,6 +81,8 @@ def output_spec(output: Any) -> OutputSpec:
     if isinstance(output, Mapping):
         name = str(output.get("title") or "output")
         return OutputSpec(JsonSchema(_name(name), output), None, wrapped=False)
+    from pydantic import TypeAdapter
+
     try:
         adapter = TypeAdapter[Any](output)
         schema = adapter.json_schema()

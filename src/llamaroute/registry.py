@@ -11,7 +11,6 @@ installed package; entry points are read when a kind is asked for that the table
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from functools import cache
@@ -59,6 +58,8 @@ def provider_spec(kind: str, *, account: str | None = None) -> ProviderSpec:
     else:
         found = _entry_points().get(kind)
         if found is None:
+            import difflib
+
             near = difflib.get_close_matches(kind, known_kinds(), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{key}: no provider kind {kind!r}{hint} (known: {', '.join(known_kinds())})", key=key)

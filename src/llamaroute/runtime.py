@@ -7,7 +7,6 @@ the drivers in `client.py`.
 from __future__ import annotations
 
 import datetime
-import difflib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,6 @@ from .config.models import Config
 from .errors import InputError
 from .layers.adapt import adapt
 from .layers.failover import failover
-from .layers.media import media
 from .layers.observe import observe
 from .layers.repair import repair
 from .layers.retry import RetryPolicy, retry
@@ -125,6 +123,15 @@ class ChatOptions(TypedDict, total=False):
     """Account or kind -> keys merged last into the request's body."""
 
 
+def media(call: Call, handler: Handler) -> Plan[Reply]:
+    """The media layer; most calls have no image, and then nothing of it is imported."""
+    if not call.request.images:
+        return handler(call)
+    from .layers.media import media as layer
+
+    return layer(call, handler)
+
+
 class Runtime:
     """A configuration at work. Immutable but for credentials and totals: `reload` makes a new one."""
 
@@ -153,7 +160,6 @@ class Runtime:
         self._auths: dict[str, Auth] = {}
         self._auth_lock = threading.Lock()
         self._resolved: dict[str | None, tuple[Resolution, tuple[Candidate, ...]]] = {}
-        self._canonical = {name: model.released for name, model in catalog.models().items()}
 
     # -- a call begins ------------------------------------------------------------------------------------------------
 
@@ -198,7 +204,7 @@ class Runtime:
     def _candidates(self, model: str | None) -> tuple[Resolution, tuple[Candidate, ...]]:
         found = self._resolved.get(model)
         if found is None:
-            resolution = resolve(model, self.config, self.accounts, self._canonical)
+            resolution = resolve(model, self.config, self.accounts, catalog.released)
             found = resolution, tuple(self._candidate(target) for target in resolution.targets)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
@@ -292,6 +298,8 @@ class Runtime:
 def _request(input: Input, options: ChatOptions, spec: OutputSpec | None) -> ChatRequest:
     unknown = options.keys() - ChatOptions.__annotations__.keys()
     if unknown:
+        import difflib
+
         name = sorted(unknown)[0]
         near = difflib.get_close_matches(name, ChatOptions.__annotations__, 1)
         raise InputError(f"there is no argument {name}={f'; did you mean {near[0]}=?' if near else ''}")

@@ -56,7 +56,7 @@ class ProviderSettings(BaseModel):
     """A `[providers.X]` table of the config file. A kind's own table adds its keys to these."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), hide_input_in_errors=True
+        extra="forbid", frozen=True, defer_build=True, protected_namespaces=(), hide_input_in_errors=True
     )
 
     kind: str
@@ -236,7 +236,7 @@ class Auth(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class AuthSettings:
     """What an auth is made from: the account's name, its table, and the environment variables it may read."""
 
@@ -245,7 +245,7 @@ class AuthSettings:
     env: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ProviderSpec:
     """What an entry point of the group `llamaroute.providers` resolves to.
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from pydantic import PydanticUserError, TypeAdapter
 
 from .errors import InputError
 from .types.tools import Tool
 
 __all__ = ["as_tool", "as_tools"]
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+_NAME = r"[a-zA-Z0-9_-]{1,64}"
 
 
 def as_tools(tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]], choice: str) -> tuple[Tool, ...]:
@@ -59,7 +56,7 @@ def as_tool(tool: Tool | Callable[..., Any] | Mapping[str, Any]) -> Tool:
         made = _from_function(tool)
     else:
         raise InputError(f"a tool is a function, a Tool or a dict, not {type(tool).__name__}")
-    if not _NAME.match(made.name):
+    if not re.fullmatch(_NAME, made.name):
         raise InputError(f"tool name {made.name!r}: hosts take 1 to 64 letters, digits, '_' and '-'")
     if made.schema.get("type") != "object":
         raise InputError(f"tool {made.name!r}: the schema of its arguments must be of type object")
@@ -67,6 +64,10 @@ def as_tool(tool: Tool | Callable[..., Any] | Mapping[str, Any]) -> Tool:
 
 
 def _from_function(function: Callable[..., Any]) -> Tool:
+    import inspect
+
+    from pydantic import PydanticUserError, TypeAdapter
+
     name = getattr(function, "__name__", type(function).__name__)
     try:
         signature: Any = function  # pydantic reads a function's signature as the schema of its arguments

@@ -39,7 +39,10 @@ def image_url() -> str:
 def weather_tool() -> dict[str, object]:
     schema = {
         "type": "object",
-        "properties": {"city": {"type": "string", "description": "name"}, "unit": {"enum": ["c", "f"], "type": "string"}},
+        "properties": {
+            "city": {"type": "string", "description": "name"},
+            "unit": {"enum": ["c", "f"], "type": "string"},
+        },
         "required": ["city"],
     }
     return {"type": "function", "function": {"name": "get_weather", "description": "Weather", "parameters": schema}}

@@ -121,9 +121,7 @@ def test_tool_call(emu: Emulator, case: str, streamed: bool, weather_tool: dict[
 def test_two_calls_at_once(emu: Emulator, case: str, weather_tool: dict[str, object]) -> None:
     emu.reply(tool_calls=[("get_weather", {"city": "Oslo"}), ("get_weather", {"city": "Bergen"})])
     with client(emu, case) as sdk:
-        stream = sdk.chat.completions.create(
-            model=HOSTS[case], messages=hello(), tools=[weather_tool], stream=True
-        )
+        stream = sdk.chat.completions.create(model=HOSTS[case], messages=hello(), tools=[weather_tool], stream=True)
         arguments: dict[int, str] = {}
         for event in stream:
             for choice in event.choices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import socket
@@ -170,11 +171,8 @@ def test_stop_leaves_nothing(recwarn) -> None:
     assert emu.connections_open == 0
     assert set(threading.enumerate()) == before
     for sock in (idle, busy):
-        try:
+        with sock, contextlib.suppress(ConnectionResetError):
             assert sock.recv(10) == b""
-        except ConnectionResetError:
-            pass
-        sock.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=1)
     gc.collect()

@@ -47,7 +47,7 @@ def test_says_503_while_loading() -> None:
 
 def test_the_real_server_says_503_too() -> None:
     """Without the stand-in; a large context makes loading a tiny model take long enough to be seen."""
-    with start_llamacpp(TINY / "tiny-llama-4.gguf", ctx=400_000, wait=False) as server:
+    with start_llamacpp(TINY / "tiny-llama-4.gguf", ctx=600_000, wait=False) as server:
         assert ask(server.url) == (
             503,
             {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}},

@@ -10,17 +10,18 @@ The files under data/ are the catalogue; docs/catalog.md says how to read and ex
 from __future__ import annotations
 
 import datetime
-import tomllib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from importlib import resources
 from typing import Any, Literal
 
 from ..types.capability import FEATURES, Feature, ImageRule, ModelRow, ParameterRule, Support
 
-__all__ = ["Fact", "Model", "facts", "models", "parse", "rows"]
+__all__ = ["Fact", "Model", "facts", "models", "parse", "released", "rows"]
+
+_DATA = os.path.join(os.path.dirname(__file__), "data")
 
 Evidence = Literal["recorded", "documented", "inferred"]
 
@@ -54,6 +55,12 @@ def models() -> Mapping[str, Model]:
     """All canonical models by name."""
     data = _read("models")
     return {name: Model(name, _facts(table, data["sources"])) for name, table in data["models"].items()}
+
+
+@cache
+def released() -> Mapping[str, bool]:
+    """Names of all canonical models, and whether each can be had anywhere."""
+    return {name: model.released for name, model in models().items()}
 
 
 @cache
@@ -127,8 +134,10 @@ def _facts(table: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Fa
 
 @cache
 def _read(name: str) -> dict[str, Any]:
-    file = resources.files(__name__) / "data" / f"{name.replace('-', '_')}.toml"
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        with open(os.path.join(_DATA, f"{name.replace('-', '_')}.toml"), "rb") as file:
+            import tomllib
+
+            return tomllib.load(file)
     except FileNotFoundError:
         return {}

@@ -64,7 +64,7 @@ class Table(BaseModel):
     """A table of the file."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), hide_input_in_errors=True
+        extra="forbid", frozen=True, defer_build=True, protected_namespaces=(), hide_input_in_errors=True
     )
 
 

@@ -5,9 +5,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+
+from pydantic import BaseModel
 
 from .models import NOT_YET, Config, registry_specs
 
@@ -64,6 +70,7 @@ def config_schema(
         from ..registry import known_kinds
 
         kinds = known_kinds()
+    _describe(Config)
     schema = _plain(Config.model_json_schema())
     definitions: JsonSchema = schema.pop("$defs")
     definitions.pop("ProviderSettings", None)
@@ -120,14 +127,60 @@ def response_schema() -> JsonSchema:
     """The schema of `ChatResponse` as `model_dump_json()` writes it, the same for every provider."""
     from ..types.response import SCHEMA_VERSION, ChatResponse
 
-    schema = ChatResponse[Any].model_json_schema(mode="serialization")
+    model = ChatResponse[Any]
+    _describe(ChatResponse)
+    for name, field in model.model_fields.items():
+        field.description = ChatResponse.model_fields[name].description
+    model.model_rebuild(force=True)
+    schema = model.model_json_schema(mode="serialization")
     definitions = dict(sorted(schema.pop("$defs").items()))
     head = {"$schema": DIALECT, "$id": f"urn:llamaroute:response:{SCHEMA_VERSION}", "title": "llamaroute ChatResponse"}
     return {**schema, **head, "required": sorted(schema.get("required", ())), "$defs": definitions}
 
 
+def _describe(model: type[BaseModel]) -> None:
+    """Make the docstrings under a model's attributes the descriptions in its schema, and in those of models in it.
+
+    Done here and not by pydantic's `use_attribute_docstrings`, which reads every model's source whenever it is
+    imported: about a tenth of what a program pays to start.
+    """
+    for field in model.model_fields.values():
+        for inner in _models_in(field.annotation):
+            _describe(inner)
+    texts: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if issubclass(cls, BaseModel) and cls is not BaseModel:
+            texts |= _attribute_docs(cls)
+    for name, field in model.model_fields.items():
+        field.description = field.description or texts.get(name)
+    model.model_rebuild(force=True)
+
+
+def _attribute_docs(cls: type) -> dict[str, str]:
+    """Attribute name -> the text that stands under it."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    except (OSError, TypeError, SyntaxError):
+        return {}  # made at run time: it has no source
+    found: dict[str, str] = {}
+    if isinstance(body, ast.ClassDef):
+        for above, below in itertools.pairwise(body.body):
+            if isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name) and isinstance(below, ast.Expr):
+                if isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
+                    found[above.target.id] = inspect.cleandoc(below.value.value)
+    return found
+
+
+def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
 def _settings_schema(spec: ProviderSpec, prefix: str = "") -> tuple[JsonSchema, JsonSchema]:
     """The schema of a kind's table, and those of the tables in it."""
+    _describe(spec.settings)
     schema = spec.settings.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
     schema = _with_secrets(_plain(schema))
     return schema, {f"{prefix}{name}": _with_secrets(value) for name, value in schema.pop("$defs", {}).items()}

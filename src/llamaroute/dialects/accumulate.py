@@ -80,7 +80,7 @@ class CallAssembler:
             yield ToolCallDone(index, ToolCall(call.id, call.named, arguments, raw, error))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Gathering:
     id: str = ""
     named: str = ""
@@ -176,7 +176,7 @@ class Accumulator:
                 parts.append(call)
                 calls.append(call)
         created = self.created
-        return ChatResponse[Any].model_construct(
+        return ChatResponse.model_construct(
             id=self.id,
             text="".join(part.text for part in parts if isinstance(part, Text)),
             reasoning="".join(self._reasoning),

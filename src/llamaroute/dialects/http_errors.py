@@ -46,7 +46,7 @@ from ..wire.headers import request_id, retry_after
 __all__ = ["CODES", "ErrorBody", "class_for_status", "map_http_error", "read_error"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ErrorBody:
     """What an error body says. `codes` are the host's codes and types, most telling first."""
 
@@ -101,13 +101,12 @@ _STATUS: Mapping[int, type[ProviderError]] = {
 }
 
 # vLLM and TGI give no code of their own for a prompt that is too long, only a 400 or 422 with these texts.
-_TOO_LONG = re.compile(
-    r"maximum context length|context length (?:is|of) only|exceed\w* (?:the )?(?:available )?context"
-    r"|context window limit|`inputs` tokens \+ `max_new_tokens` must be|`inputs` must have less than",
-    re.IGNORECASE,
+_TOO_LONG = (
+    r"(?i)maximum context length|context length (?:is|of) only|exceed\w* (?:the )?(?:available )?context"
+    r"|context window limit|`inputs` tokens \+ `max_new_tokens` must be|`inputs` must have less than"
 )
 # llama.cpp answers 500 to an image when it runs without a vision tower; asking again does not help.
-_NO_VISION = re.compile(r"image input is not supported", re.IGNORECASE)
+_NO_VISION = "(?i)image input is not supported"
 
 
 def map_http_error(
@@ -119,9 +118,9 @@ def map_http_error(
     cls = next((codes[code.lower()] for code in body.codes if code.lower() in codes), None)
     if cls is None:
         cls = class_for_status(status)
-        if issubclass(cls, InvalidRequestError) and _TOO_LONG.search(body.message):
+        if issubclass(cls, InvalidRequestError) and re.search(_TOO_LONG, body.message):
             cls = ContextLengthError
-        elif cls is ServerError and _NO_VISION.search(body.message):
+        elif cls is ServerError and re.search(_NO_VISION, body.message):
             cls = InvalidRequestError
     phase_timeout = issubclass(cls, TimeoutError_)
     error = cls(

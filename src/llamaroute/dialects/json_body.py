@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +66,8 @@ def loads(data: bytes, what: str) -> Any:
         return from_json(data)
     except ValueError:
         pass
+    import json
+
     # Half of a surrogate pair as an escape, or a character cut in two by a server's own chunking: Python's reader
     # takes both, and U+FFFD stands for what cannot be mended. The fast reader refuses them.
     try:

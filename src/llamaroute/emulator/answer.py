@@ -46,7 +46,7 @@ class RecordedRequest:
     path: as the real host would see it (percent-decoded, without the emulator's host prefix); `target` is the raw line.
     host: the emulated host's name, "" if the prefix names none.
     started, finished: `time.monotonic()` seconds; `finished` is None while the answer is under way.
-    disconnected: the client hung up before the answer was complete (or before the request was).
+    disconnected: the client hung up (closed or half-closed) before the answer, or the request, was complete.
     status: the HTTP status sent; None if the connection was dropped before a status line.
     """
 

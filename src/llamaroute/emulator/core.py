@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from .server import App, Server
 
 __all__ = ["Emulator"]
 
+_log = logging.getLogger(__name__)
 _NO_EVENTS: tuple[str, ...] = ()
 _EXAMPLES = ("cloudflare", "huggingface", "openai")
 
@@ -118,7 +120,8 @@ class Emulator(App):
         """Close all connections and stop listening; the log of requests stays. Stopping twice does nothing."""
         self._server.stop()
         if self._model is not None:
-            self._model.close()
+            if self._model is not self._model_source:  # a model that was handed in ready stays its owner's
+                self._model.close()
             self._model = None
 
     def __enter__(self) -> Self:
@@ -236,6 +239,10 @@ class Emulator(App):
                 answer = await host.handle(call)
             except ModelError as error:
                 answer = host.error(request, error.status, error.message, None)
+            except Exception as error:
+                # A body so odd that a check trips over it: say so, rather than drop the connection without a word.
+                _log.exception("the emulated host %s failed", host.name)
+                answer = host.error(request, 500, f"emulator: {type(error).__name__}: {error}", None)
         answer.headers.update(call.reply_headers)
         return _apply(answer, fault)
 

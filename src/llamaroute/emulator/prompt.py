@@ -32,10 +32,16 @@ class Prompt:
     stop: list[str] = field(default_factory=list)
     stream: bool = False
     sampling: dict[str, Any] = field(default_factory=dict)
+    _images: list[ImageSeen] | None = None
 
     @property
     def images(self) -> list[ImageSeen]:
         """Every image in the conversation, in order."""
+        if self._images is None:  # decoding megabytes of base64 once is enough
+            self._images = self._find_images()
+        return self._images
+
+    def _find_images(self) -> list[ImageSeen]:
         found: list[ImageSeen] = []
         for part in self._parts():
             if part.get("type") == "image_url":
@@ -72,7 +78,8 @@ class Prompt:
         if not functions or self.tool_choice in (None, "auto", "none"):
             return None
         if isinstance(self.tool_choice, Mapping):
-            wanted = self.tool_choice.get("function", self.tool_choice).get("name")
+            named = self.tool_choice.get("function", self.tool_choice)
+            wanted = named.get("name") if isinstance(named, Mapping) else None
             return next((function for function in functions if function.get("name") == wanted), None)
         if self.tool_choice in ("required", "any"):
             return functions[0]
@@ -105,6 +112,10 @@ class Prompt:
             elif isinstance(content, list):
                 parts.extend(part for part in content if isinstance(part, Mapping))
         return parts
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(content: Any) -> str:
@@ -142,10 +153,10 @@ def read_prompt(body: Mapping[str, Any], *, default_max_tokens: int | None = Non
     stop = body.get("stop")
     prompt = Prompt(
         messages=[dict(message) for message in messages if isinstance(message, Mapping)],
-        tools=[read for tool in body.get("tools") or () if (read := _tool(tool)) is not None],
+        tools=[read for tool in _list(body.get("tools")) if (read := _tool(tool)) is not None],
         tool_choice=body.get("tool_choice"),
         max_tokens=limit if isinstance(limit, int) and not isinstance(limit, bool) else default_max_tokens,
-        stop=[stop] if isinstance(stop, str) else [word for word in stop or () if isinstance(word, str)],
+        stop=[stop] if isinstance(stop, str) else [word for word in _list(stop) if isinstance(word, str)],
         stream=body.get("stream") is True,
         sampling={key: body[key] for key in _SAMPLING if body.get(key) is not None},
     )
@@ -176,7 +187,7 @@ def sample(schema: Any, root: Any = None, depth: int = 0) -> Any:
     for key in ("const", "default"):
         if key in schema:
             return schema[key]
-    if schema.get("enum"):
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
         return schema["enum"][0]
     if isinstance(ref := schema.get("$ref"), str):
         target: Any = root
@@ -184,11 +195,11 @@ def sample(schema: Any, root: Any = None, depth: int = 0) -> Any:
             target = target.get(step, {}) if isinstance(target, Mapping) else {}
         return sample(target, root, depth + 1)
     for key in ("anyOf", "oneOf", "allOf"):
-        if schema.get(key):
+        if isinstance(schema.get(key), list) and schema[key]:
             return sample(schema[key][0], root, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, list):
-        kind = kind[0]
+        kind = kind[0] if kind else "string"
     match kind:
         case "object":
             properties = schema.get("properties")

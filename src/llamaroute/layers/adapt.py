@@ -8,7 +8,6 @@ something its row excludes raises.
 from __future__ import annotations
 
 from ..errors import CapabilityError
-from ..parity import forced_tools
 from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.exchange import reply_events
 from ..pipeline.ops import Plan
@@ -102,6 +101,8 @@ def as_stream(call: Call, reply: Reply) -> Reply:
 
 def _tools_by_schema(call: Call, handler: Handler) -> Plan[Reply]:
     """Tools for a host that has none: a JSON schema that allows nothing but calls (and, for `auto`, a reply)."""
+    from ..parity import forced_tools
+
     request, target = call.request, call.target
     if target.row.features.get("json_schema") != "native":
         raise CapabilityError(

@@ -21,7 +21,7 @@ from pydantic_core import from_json
 from ..errors import CapabilityError, InputError
 from ..pipeline.core import Reply
 from ..spi import DecoderEvent, StreamDecoder
-from ..types.events import Finished, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStarted
+from ..types.events import Finished, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStarted, UsageReported
 from ..types.messages import Message
 from ..types.parts import Part, Text, ToolCall
 from ..types.request import ChatRequest
@@ -112,11 +112,12 @@ class CallsFromJson:
     A reply is handed on as it comes, decoded out of its JSON string; a call when it is complete.
     """
 
-    __slots__ = ("_inner", "_reader")
+    __slots__ = ("_inner", "_reader", "_usage")
 
     def __init__(self, inner: StreamDecoder | None, request: ChatRequest) -> None:
         self._inner = inner
         self._reader = _Reader(request)
+        self._usage: UsageReported | None = None
 
     def feed(self, data: bytes) -> Iterator[DecoderEvent]:
         """See `spi.StreamDecoder`."""
@@ -132,8 +133,12 @@ class CallsFromJson:
             match event:
                 case TextDelta(text=text):
                     yield from self._reader.feed(text)
+                case UsageReported():
+                    self._usage = event  # a call is known to be complete at the end only, and stands before the usage
                 case Finished(reason=reason, raw_reason=raw_reason):
                     yield from self._reader.end()
+                    if self._usage is not None:
+                        yield self._usage
                     yield Finished("tool_calls" if self._reader.called else reason, raw_reason)
                 case _:
                     yield event
@@ -302,14 +307,17 @@ def _with_instructions(messages: tuple[Message, ...], text: str) -> tuple[Messag
 
 
 def _history(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Earlier calls and their results as plain turns, in the form that the model is asked to answer in."""
+    """Earlier calls and their results as plain turns.
+
+    In words: a small model that sees its call as JSON writes the same JSON again instead of using the result.
+    """
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     turns: list[Message] = []
     after_result = False
     for message in messages:
         if message.role == "tool":
             name = message.name or names.get(message.tool_call_id or "", "the function")
-            parts: tuple[Part, ...] = (Text(f"Result of {name}: "), *message.parts)
+            parts: tuple[Part, ...] = (Text(f"The result of {name} is: "), *message.parts)
             if after_result:
                 turns[-1] = replace(turns[-1], parts=(*turns[-1].parts, Text("\n"), *parts))
             else:
@@ -324,4 +332,4 @@ def _history(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _as_text(call: ToolCall) -> Text:
-    return Text(canonical_json({"name": call.name, "arguments": call.arguments}))
+    return Text(f"Let me call {call.name}({canonical_json(call.arguments) if call.arguments else ''}).")

@@ -54,7 +54,7 @@ class Timeout:
     total: float | None = 600.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ledger:
     """What has happened in one call so far; shared by all its layers and attempts."""
 
@@ -79,7 +79,7 @@ class Ledger:
             self.notices.append(notice)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Candidate:
     """A target with what is needed to talk to it."""
 
@@ -100,7 +100,7 @@ class Observer(Protocol):
         """It came to an end, good or bad."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """One call on its way inwards. Layers change it by passing a changed copy on."""
 
@@ -132,7 +132,7 @@ class Call:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """How a stream ended, for finishers."""
 
@@ -144,7 +144,7 @@ class Outcome:
 Finisher: TypeAlias = Callable[[Outcome], "Plan[None] | None"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Reply:
     """What a plan returns: a plain call's answer, or a committed stream.
 

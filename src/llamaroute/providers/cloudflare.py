@@ -67,7 +67,7 @@ class GatewaySettings(BaseModel):
     https://developers.cloudflare.com/ai-gateway/configuration/request-handling/
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     id: str
     """The gateway's id."""

@@ -40,8 +40,9 @@ class LocalSettings(ProviderSettings):
     """Requests served at the same time, 1 to 64; more wait their turn. Each has its own context."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads. Default: the usable cores but one, so that the rest of the program is not starved."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.6
-    """Used when a call gives none, 0 to 2. The default is the one Meta publishes with Llama 4."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Used when a call gives none, 0 to 2. Default: 0.2 for `smollm2`, which its authors recommend, and else 0.6, which
+    Meta publishes with Llama 4. (The engine's own is 0.8.)"""
     chat_template: str | None = None
     """Path of a Jinja chat template that replaces the model's own."""
 

@@ -7,8 +7,7 @@ order; an id that exactly one configured provider lists.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config.models import Config, CustomModel, RouteSettings
@@ -20,7 +19,11 @@ from ..types.response import Notice
 __all__ = ["Account", "Resolution", "make_account", "resolve"]
 
 
-@dataclass(frozen=True, slots=True)
+Released = Callable[[], Mapping[str, bool]]
+"""Canonical model names -> whether each was ever released; asked only when a name leads nowhere nearer."""
+
+
+@dataclass(slots=True, eq=False)
 class Account:
     """A configured provider with the rows of its models, as its own settings and `[models]` make them."""
 
@@ -38,7 +41,7 @@ class Account:
         return Target(self.name, self.spec.name, row.model, row.model_id, self.options, row)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Resolution:
     """The targets in order, the route they are from (if any), and what the caller should know."""
 
@@ -77,16 +80,14 @@ def _overridden(row: ModelRow, custom: CustomModel) -> ModelRow:
     return row.evolve(features={**row.features, **custom.features}, **changes)
 
 
-def resolve(
-    model: str | None, config: Config, accounts: Mapping[str, Account], canonical: Mapping[str, bool]
-) -> Resolution:
+def resolve(model: str | None, config: Config, accounts: Mapping[str, Account], canonical: Released) -> Resolution:
     """The targets of a call.
 
     Args:
         model: what the caller named, or None for the configured default.
         config: the configuration.
         accounts: account name -> account, in the file's order.
-        canonical: the catalogue's model names -> whether the model was ever released.
+        canonical: gives the catalogue's model names -> whether the model was ever released.
 
     Raises:
         ConfigError: nothing was named and there is no default, or the configuration's own name leads nowhere.
@@ -111,7 +112,7 @@ def resolve(
             for target in route.targets
         ]
         return Resolution(
-            tuple(dict.fromkeys(target for part in parts for target in part.targets)),
+            tuple({target.name: target for part in parts for target in part.targets}.values()),
             route,
             tuple(notice for part in parts for notice in part.notices),
         )
@@ -119,7 +120,7 @@ def resolve(
 
 
 def _configured(
-    name: str, key: str, config: Config, accounts: Mapping[str, Account], canonical: Mapping[str, bool]
+    name: str, key: str, config: Config, accounts: Mapping[str, Account], canonical: Released
 ) -> Resolution:
     try:
         if key == "default" and name in config.routes:
@@ -129,17 +130,17 @@ def _configured(
         raise ConfigError(f"{key}: {error}", key=key) from None
 
 
-def _named(name: str, config: Config, accounts: Mapping[str, Account], canonical: Mapping[str, bool]) -> Resolution:
+def _named(name: str, config: Config, accounts: Mapping[str, Account], canonical: Released) -> Resolution:
     left, colon, rest = name.partition(":")
     if colon and left in accounts:
         return _at(accounts[left], rest, canonical)
     if name in accounts:
         return Resolution((_default_target(accounts[name]),))
-    if canonical.get(name) is False:
-        raise _never_released(name)
     found = [account.target(row) for account in accounts.values() for row in account.rows if row.model == name]
     if found:
         return Resolution(tuple(found))
+    if canonical().get(name) is False:
+        raise _never_released(name)
     listed = [
         account.target(row)
         for account in accounts.values()
@@ -155,7 +156,7 @@ def _named(name: str, config: Config, accounts: Mapping[str, Account], canonical
         raise InputError(
             f"model {name!r} is listed by several providers; name one: {', '.join(t.name for t in listed)}"
         )
-    if name in canonical:
+    if name in canonical():
         raise CapabilityError(
             f"no configured provider has {name} (providers: {', '.join(accounts) or 'none'})",
             missing=dict.fromkeys(accounts, name),
@@ -163,18 +164,18 @@ def _named(name: str, config: Config, accounts: Mapping[str, Account], canonical
     raise _unknown(name, config, accounts, canonical)
 
 
-def _at(account: Account, rest: str, canonical: Mapping[str, bool]) -> Resolution:
+def _at(account: Account, rest: str, canonical: Released) -> Resolution:
     """`rest` at one account: a canonical name, an id it lists, or any id at all."""
     if not rest:
         return Resolution((_default_target(account),))
-    if canonical.get(rest) is False:
-        raise _never_released(rest)
     for row in account.rows:
         if rest in (row.model, row.model_id):
             return Resolution((account.target(row),))
+    if canonical().get(rest) is False:
+        raise _never_released(rest)
     if rest == account.options.model:
         return Resolution((_default_target(account),))
-    if rest in canonical and account.rows:
+    if rest in canonical() and account.rows:
         offers = ", ".join(row.model for row in account.rows)
         raise CapabilityError(
             f"{account.name} does not offer {rest} (it has {offers}); give its id in "
@@ -211,8 +212,10 @@ def _never_released(name: str) -> LlamarouteError:
     return CapabilityError(f"{name} was announced and never released: no provider has it", missing={"*": name})
 
 
-def _unknown(name: str, config: Config, accounts: Mapping[str, Account], canonical: Mapping[str, bool]) -> InputError:
-    names = [*config.routes, *accounts, *canonical, *(row.model for a in accounts.values() for row in a.rows)]
+def _unknown(name: str, config: Config, accounts: Mapping[str, Account], canonical: Released) -> InputError:
+    import difflib
+
+    names = [*config.routes, *accounts, *canonical(), *(row.model for a in accounts.values() for row in a.rows)]
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     left, colon, _ = name.partition(":")

@@ -1,10 +1,12 @@
-"""The default engine: httpx below, one connection per httpx transport, idle ones on a stack per origin.
+"""The default engine: httpx's own HTTP core, one connection each, idle ones on a stack per origin.
 
-httpx's own pool looks at every connection for every other one whenever a request starts or ends, which at 64
-concurrent calls costs more than everything else together (docs/performance.md). Here taking a connection and giving it
-back are a pop and a push; httpx still does TLS, proxies and HTTP parsing.
+httpx's pool looks at every connection for every other one whenever a request starts or ends, which at 64 concurrent
+calls costs more than everything else together (docs/performance.md). Here taking a connection and giving it back are a
+pop and a push. What is below is httpx's: httpcore speaks HTTP and does proxies, through its public interface, and httpx
+sets up TLS. Its client layer is left out, also because importing it costs a quarter of a program's start
+(docs/architecture.md, "The engine").
 
-The only module that imports httpx. Its types do not leave it.
+The only module besides `deadline.py` that knows these packages. Their types do not leave it.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from time import monotonic
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 
 from ..errors import ConfigError, ConnectionError, InputError, ProtocolError, ProviderError, TimeoutError
 from ..pipeline.ops import Head, Send
@@ -34,8 +37,6 @@ KEEP_ALIVE = 60.0
 """Seconds an unused connection is kept; shorter than what load balancers allow, which is a minute or more."""
 MAX_IDLE = 512
 """Unused connections kept per origin."""
-
-_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE)
 
 Origin = tuple[str, str, int | None]
 
@@ -50,83 +51,144 @@ def _tls(verify: bool | str) -> ssl.SSLContext:
             return ssl.create_default_context(cafile=verify)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"verify: cannot read the certificates in {verify!r}: {error}", key="verify") from None
+    import httpx
+
     return httpx.create_ssl_context(verify=verify)
 
 
-@lru_cache(maxsize=1)
-def _no_tls() -> ssl.SSLContext:
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # for plain http: never used, and cheap to make
+class _Url:
+    """A URL taken apart once; the same few are asked for all the time."""
+
+    __slots__ = ("core", "host", "host_header", "origin", "secure")
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ConfigError(f"{_shown(url)!r} is not a URL: {error}", key="base_url") from None
+        if parts.scheme not in ("http", "https") or not host:
+            raise ConfigError(
+                f"{_shown(url)!r} is not an http or https URL with a host; check base_url", key="base_url"
+            )
+        try:
+            ascii_host = host.encode("ascii")
+        except UnicodeEncodeError:
+            import idna
+
+            try:
+                ascii_host = idna.encode(host)
+            except idna.IDNAError as error:
+                raise ConfigError(f"{host!r} is not a host name: {error}", key="base_url") from None
+        self.host = ascii_host.decode()
+        self.secure = parts.scheme == "https"
+        self.origin: Origin = (parts.scheme, self.host, port)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        shown = b"[%s]" % ascii_host if b":" in ascii_host else ascii_host
+        default = 443 if self.secure else 80
+        self.host_header = shown if port in (None, default) else b"%s:%d" % (shown, port)
+        self.core = httpcore.URL(
+            scheme=parts.scheme.encode(), host=ascii_host, port=port, target=_percent_encoded(target)
+        )
 
 
-def _proxy_for(url: httpx.URL, proxy: str | None) -> str | None:
+def _percent_encoded(target: str) -> bytes:
+    """The request target; what is encoded already, and `@` and `/`, stay as they are."""
+    from urllib.parse import quote
+
+    return quote(target, safe="%/:?#[]@!$&'()*+,;=-._~").encode("ascii")
+
+
+def _shown(url: str) -> str:
+    """A URL for messages: without a query, which may hold a key, and without a password."""
+    return url.partition("?")[0].rpartition("@")[2]
+
+
+_url = lru_cache(maxsize=256)(_Url)
+
+
+def _proxy_for(url: _Url, proxy: str | None) -> str | None:
     """The proxy configured, else the one the environment names (HTTPS_PROXY, NO_PROXY and their kind)."""
     if proxy is not None:
         return proxy
+    if os.name == "posix" and os.uname().sysname != "Darwin":
+        # Elsewhere the system has a setting of its own; here it is the environment or nothing, and looking first
+        # saves importing urllib.request.
+        if not any(name.lower().endswith("_proxy") for name in os.environ):
+            return None
     import urllib.request
 
     found = urllib.request.getproxies()
-    value = found.get(url.scheme) or found.get("all")
-    if not value or urllib.request.proxy_bypass(f"{url.host}:{url.port}" if url.port else url.host):
+    value = found.get(url.origin[0]) or found.get("all")
+    port = url.origin[2]
+    if not value or urllib.request.proxy_bypass(f"{url.host}:{port}" if port else url.host):
         return None
     return value if "://" in value else f"http://{value}"
 
 
-class _Parts(httpx.SyncByteStream, httpx.AsyncByteStream):
+def _options(url: _Url, verify: bool | str, proxy: str | None) -> dict[str, Any]:
+    """Arguments for httpcore: a pool of one connection, directly or through a proxy."""
+    secure = _tls(verify) if url.secure else None
+    options: dict[str, Any] = {
+        "ssl_context": secure,
+        "max_connections": 1,
+        "max_keepalive_connections": 1,
+        "keepalive_expiry": KEEP_ALIVE,
+    }
+    if proxy is not None:
+        parts = urlsplit(proxy)
+        if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
+            raise ConfigError(f"proxy: {_shown(proxy)!r} is not an http, https or socks5 URL with a host", key="proxy")
+        if parts.scheme == "https":
+            options["proxy_ssl_context"] = _tls(verify)
+        options["proxy_url"] = httpcore.URL(
+            scheme=parts.scheme.encode(), host=parts.hostname.encode(), port=parts.port, target=b"/"
+        )
+        if parts.username is not None:
+            from urllib.parse import unquote
+
+            options["proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+    return options
+
+
+class _Parts:
     """A body in pieces, so that a large image is not copied once more to join it."""
+
+    __slots__ = ("_parts",)
 
     def __init__(self, parts: tuple[bytes, ...]) -> None:
         self._parts = parts
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._parts
+        return iter(self._parts)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for part in self._parts:
             yield part
 
 
-def _parse_url(url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ConfigError(f"{url!r} is not a URL: {error}", key="base_url") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError(f"{url!r} is not an http or https URL with a host; check base_url", key="base_url")
-    return parsed
-
-
-@lru_cache(maxsize=256)
-def _target(url: str) -> tuple[httpx.URL, Origin, bytes]:
-    """URL, origin and Host header; the same few URLs are asked for all the time."""
-    parsed = _parse_url(url)
-    return parsed, (parsed.scheme, parsed.host, parsed.port), parsed.netloc
-
-
-def _request(send: Send) -> tuple[httpx.Request, Origin]:
+def _request(send: Send, url: _Url) -> httpcore.Request:
     wire = send.request
-    url, origin, host = _target(wire.url)
     body = wire.body
     size = len(body) if isinstance(body, bytes) else sum(map(len, body))
-    headers = [(b"host", host), (b"user-agent", b"llamaroute"), (b"accept-encoding", b"identity")]
+    headers = [(b"host", url.host_header), (b"user-agent", b"llamaroute"), (b"accept-encoding", b"identity")]
     try:
         headers += [(name.encode("ascii"), value.encode("latin-1")) for name, value in wire.headers.items()]
     except UnicodeEncodeError:
         raise InputError("a request header has characters that no HTTP header may hold") from None
     if body or wire.method != "GET":
         headers.append((b"content-length", b"%d" % size))
-    extensions: dict[str, Any] = {"timeout": {}}
-    if isinstance(body, bytes):
-        return httpx.Request(wire.method, url, headers=headers, content=body, extensions=extensions), origin
-    return httpx.Request(wire.method, url, headers=headers, stream=_Parts(body), extensions=extensions), origin
+    content: Any = body if isinstance(body, bytes) else _Parts(body)
+    return httpcore.Request(wire.method.encode(), url.core, headers=headers, content=content)
 
 
-def _head(response: httpx.Response, watch: Watch) -> Head:
+def _head(response: httpcore.Response, watch: Watch) -> Head:
     headers: dict[str, str] = {}
-    for raw, value in response.headers.raw:
+    for raw, value in response.headers:
         name = raw.decode("latin-1").lower()
         text = value.decode("latin-1")
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    return Head(response.status_code, headers, watch.connect_seconds, watch.sent)
+    return Head(response.status, headers, watch.connect_seconds, watch.sent)
 
 
 def _decompressor(head: Head) -> Any:
@@ -139,6 +201,16 @@ def _decompressor(head: Head) -> Any:
     raise ProtocolError(f"the host compressed its answer as {encoding!r} although it was asked not to")
 
 
+# What httpcore raises, and nothing else of its own.
+_FAILURES = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+
+
 _PHASES = {
     "connect": "connecting took",
     "first_token": "the answer did not begin for",
@@ -148,22 +220,19 @@ _PHASES = {
 }
 
 
-def _raise(error: BaseException, watch: Watch, url: str) -> NoReturn:
+def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
     """A foreign error as ours. Messages name the host alone: a URL can hold secrets in its query."""
-    host = httpx.URL(url).host
     phase = watch.phase
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpcore.TimeoutException):
         raise timed_out(phase, f"{host}: {_PHASES[phase]} longer than allowed") from None
-    if isinstance(error, httpx.LocalProtocolError):
+    if isinstance(error, httpcore.LocalProtocolError):
         # h11 quotes the offending header value, which may be a key.
         raise InputError("the request has a header that HTTP does not allow") from None
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-        raise ConfigError(f"cannot send to {host!r}: {error}", key="base_url") from None
     text = str(error) or type(error).__name__
-    lost = isinstance(error, httpx.RemoteProtocolError) and ("disconnected" in text or "closed connection" in text)
-    if isinstance(error, httpx.RemoteProtocolError) and not lost:
+    lost = isinstance(error, httpcore.RemoteProtocolError) and ("disconnected" in text or "closed connection" in text)
+    if isinstance(error, httpcore.RemoteProtocolError) and not lost:
         raise ProtocolError(f"{host} does not speak HTTP as it should: {text}", phase=phase) from None
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, httpcore.ProxyError):
         raise ConnectionError(f"the proxy to {host} refused: {text}", phase="connect") from None
     what = "cannot connect to" if phase == "connect" else "lost the connection to"
     raise ConnectionError(f"{what} {host}: {text}", phase=phase) from None
@@ -176,21 +245,34 @@ def timed_out(phase: Phase, message: str) -> TimeoutError:
 
 
 class _Connection:
-    """A blocking httpx transport of one connection, with its watch."""
+    """A blocking pool of one connection, with its watch."""
 
-    __slots__ = ("transport", "watch")
+    __slots__ = ("pool", "watch")
 
-    def __init__(self, url: httpx.URL, verify: bool | str, proxy: str | None) -> None:
+    def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
-        secure = url.scheme == "https" or bool(proxy and proxy.startswith("https"))
-        try:
-            self.transport = httpx.HTTPTransport(
-                verify=_tls(verify) if secure else _no_tls(), limits=_LIMITS, trust_env=False, proxy=proxy
-            )
-        except (ImportError, ValueError) as error:
-            raise ConfigError(f"proxy: {error}", key="proxy") from None
-        # httpx has no parameter for httpcore's public `network_backend`; a test notices when this place moves.
-        self.transport._pool._network_backend = DeadlineBackend(self.watch)
+        options = _options(url, verify, _proxy_for(url, proxy))
+        options["network_backend"] = DeadlineBackend(self.watch)
+        self.pool: httpcore.ConnectionPool
+        if "proxy_url" not in options:
+            self.pool = httpcore.ConnectionPool(**options)
+        elif options["proxy_url"].scheme.startswith(b"socks"):
+            with _socks():
+                self.pool = httpcore.SOCKSProxy(**options)
+        else:
+            self.pool = httpcore.HTTPProxy(**options)
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):  # the connection is gone either way
+            self.pool.close()
+
+
+@contextlib.contextmanager
+def _socks() -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, RuntimeError):
+        raise ConfigError("proxy: a socks5 proxy needs the package socksio; pip install socksio", key="proxy") from None
 
 
 class HttpxTransport:
@@ -205,39 +287,36 @@ class HttpxTransport:
 
     def open(self, send: Send) -> HttpxResponse:
         """See `base.Transport`."""
-        request, origin = _request(send)
+        url = _url(send.request.url)
+        request = _request(send, url)
         # A pinned address is not an origin's: its connection is used once.
-        stack = self._idle.get(origin) if send.address is None else None
+        stack = self._idle.get(url.origin) if send.address is None else None
         try:
-            connection = stack.pop()[1] if stack else None
-        except IndexError:
-            connection = None
-        if connection is None:
-            proxy = _proxy_for(request.url, self._proxy)
-            connection = _Connection(request.url, self._verify, proxy)
+            connection = stack.pop()[1] if stack else _Connection(url, self._verify, self._proxy)
+        except IndexError:  # another thread was faster
+            connection = _Connection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, send.address)
         try:
-            response = connection.transport.handle_request(request)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            connection.transport.close()
-            _raise(error, watch, send.request.url)
+            response = connection.pool.handle_request(request)
+        except _FAILURES as error:
+            connection.close()
+            _raise(error, watch, url.host)
         except BaseException:
-            connection.transport.close()
+            connection.close()
             raise
-        give_back = None if send.address is not None else lambda: self._push(origin, connection)
-        return HttpxResponse(response, connection, send.request.url, give_back)
+        return HttpxResponse(response, connection, url, self if send.address is None else None)
 
     def _push(self, origin: Origin, connection: _Connection) -> None:
         if self._closed:
-            connection.transport.close()
+            connection.close()
             return
         now = monotonic()
         stack = self._idle.setdefault(origin, deque())
         stack.append((now, connection))
         while len(stack) > MAX_IDLE or (stack and now - stack[0][0] > KEEP_ALIVE):
             try:
-                stack.popleft()[1].transport.close()
+                stack.popleft()[1].close()
             except IndexError:
                 break
 
@@ -246,7 +325,7 @@ class HttpxTransport:
         self._closed = True
         for stack in list(self._idle.values()):
             while stack:
-                stack.pop()[1].transport.close()
+                stack.pop()[1].close()
 
     def forget(self) -> None:
         """Drop all connections without a word on the wire: after a fork they belong to the parent."""
@@ -256,13 +335,15 @@ class HttpxTransport:
 class HttpxResponse:
     """An open answer."""
 
-    __slots__ = ("_connection", "_ended", "_give_back", "_inflate", "_parts", "_response", "_url", "head")
+    __slots__ = ("_connection", "_ended", "_inflate", "_keep", "_parts", "_response", "_url", "head")
 
-    def __init__(self, response: httpx.Response, connection: _Connection, url: str, give_back: Any) -> None:
+    def __init__(
+        self, response: httpcore.Response, connection: _Connection, url: _Url, keep: HttpxTransport | None
+    ) -> None:
         self._response = response
         self._connection = connection
         self._url = url
-        self._give_back = give_back
+        self._keep = keep
         self._ended = False
         self.head = _head(response, connection.watch)
         try:
@@ -270,8 +351,7 @@ class HttpxResponse:
         except ProviderError:
             self.close()
             raise
-        assert isinstance(response.stream, httpx.SyncByteStream)
-        self._parts = iter(response.stream)
+        self._parts: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]
 
     def read(self, until: float, phase: Phase) -> bytes:
         """See `base.Response`."""
@@ -287,40 +367,48 @@ class HttpxResponse:
                     return data
                 if data := self._inflate.decompress(data):
                     return bytes(data)
-        except httpx.HTTPError as error:
-            _raise(error, watch, self._url)
+        except _FAILURES as error:
+            _raise(error, watch, self._url.host)
         except zlib.error as error:
             raise ProtocolError(f"the host's compressed answer is broken: {error}") from None
 
     def close(self) -> None:
         """See `base.Response`."""
-        give_back, self._give_back = self._give_back, None
-        connection = self._connection
+        keep, self._keep = self._keep, None
         try:
             self._response.close()
-            if self._ended and give_back is not None:
-                give_back()
-            else:
-                connection.transport.close()
         except Exception:
-            connection.transport.close()
+            keep = None
+        if self._ended and keep is not None:
+            keep._push(self._url.origin, self._connection)
+        else:
+            self._connection.close()
 
 
 class _AsyncConnection:
-    """An async httpx transport of one connection, with its watch."""
+    """An async pool of one connection, with its watch."""
 
-    __slots__ = ("transport", "watch")
+    __slots__ = ("pool", "watch")
 
-    def __init__(self, url: httpx.URL, verify: bool | str, proxy: str | None) -> None:
+    def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
-        secure = url.scheme == "https" or bool(proxy and proxy.startswith("https"))
-        try:
-            self.transport = httpx.AsyncHTTPTransport(
-                verify=_tls(verify) if secure else _no_tls(), limits=_LIMITS, trust_env=False, proxy=proxy
-            )
-        except (ImportError, ValueError) as error:
-            raise ConfigError(f"proxy: {error}", key="proxy") from None
-        self.transport._pool._network_backend = AsyncDeadlineBackend(self.watch)
+        options = _options(url, verify, _proxy_for(url, proxy))
+        options["network_backend"] = AsyncDeadlineBackend(self.watch)
+        self.pool: httpcore.AsyncConnectionPool
+        if "proxy_url" not in options:
+            self.pool = httpcore.AsyncConnectionPool(**options)
+        elif options["proxy_url"].scheme.startswith(b"socks"):
+            with _socks():
+                self.pool = httpcore.AsyncSOCKSProxy(**options)
+        else:
+            self.pool = httpcore.AsyncHTTPProxy(**options)
+
+    async def aclose(self) -> None:
+        import anyio
+
+        # Closing must finish although the task that closes may be cancelled already.
+        with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
+            await self.pool.aclose()
 
 
 class AsyncHttpxTransport:
@@ -344,35 +432,33 @@ class AsyncHttpxTransport:
         loop = current_token()
         if loop != self._loop:
             self._loop, self._idle = loop, {}
-        request, origin = _request(send)
-        stack = self._idle.get(origin) if send.address is None else None
-        if stack:
-            connection = stack.pop()[1]
-        else:
-            proxy = _proxy_for(request.url, self._proxy)
-            connection = _AsyncConnection(request.url, self._verify, proxy)
+        url = _url(send.request.url)
+        request = _request(send, url)
+        stack = self._idle.get(url.origin) if send.address is None else None
+        connection = stack.pop()[1] if stack else _AsyncConnection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, send.address)
         try:
-            response = await connection.transport.handle_async_request(request)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            await _aclose(connection)
-            _raise(error, watch, send.request.url)
+            response = await connection.pool.handle_async_request(request)
+        except _FAILURES as error:
+            await connection.aclose()
+            _raise(error, watch, url.host)
         except BaseException:
-            await _aclose(connection)
+            await connection.aclose()
             raise
-        keep = None if send.address is not None else self
-        return AsyncHttpxResponse(response, connection, send.request.url, keep, origin)
+        answer = AsyncHttpxResponse(response, connection, url, self if send.address is None else None)
+        await answer.prepare()
+        return answer
 
     async def _push(self, origin: Origin, connection: _AsyncConnection) -> None:
         if self._closed:
-            await _aclose(connection)
+            await connection.aclose()
             return
         now = monotonic()
         stack = self._idle.setdefault(origin, deque())
         stack.append((now, connection))
         while len(stack) > MAX_IDLE or (stack and now - stack[0][0] > KEEP_ALIVE):
-            await _aclose(stack.popleft()[1])
+            await stack.popleft()[1].aclose()
 
     async def aclose(self) -> None:
         """See `base.AsyncTransport`."""
@@ -383,7 +469,7 @@ class AsyncHttpxTransport:
         self._idle = {}
         for stack in stacks:
             while stack:
-                await _aclose(stack.pop()[1])
+                await stack.pop()[1].aclose()
 
     def forget(self) -> None:
         """Drop all connections without a word on the wire: after a fork they belong to the parent."""
@@ -393,26 +479,27 @@ class AsyncHttpxTransport:
 class AsyncHttpxResponse:
     """An open answer."""
 
-    __slots__ = ("_connection", "_ended", "_inflate", "_keep", "_origin", "_parts", "_response", "_url", "head")
+    __slots__ = ("_connection", "_ended", "_inflate", "_keep", "_parts", "_response", "_url", "head")
 
     def __init__(
-        self,
-        response: httpx.Response,
-        connection: _AsyncConnection,
-        url: str,
-        keep: AsyncHttpxTransport | None,
-        origin: Origin,
+        self, response: httpcore.Response, connection: _AsyncConnection, url: _Url, keep: AsyncHttpxTransport | None
     ) -> None:
         self._response = response
         self._connection = connection
         self._url = url
         self._keep = keep
-        self._origin = origin
         self._ended = False
         self.head = _head(response, connection.watch)
-        self._inflate = _decompressor(self.head)
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        self._parts = aiter(response.stream)
+        self._inflate: Any = None
+        self._parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]
+
+    async def prepare(self) -> None:
+        """Find out how the body is packed; closes itself when it cannot be read."""
+        try:
+            self._inflate = _decompressor(self.head)
+        except ProviderError:
+            await self.aclose()
+            raise
 
     async def read(self, until: float, phase: Phase) -> bytes:
         """See `base.AsyncResponse`."""
@@ -428,8 +515,8 @@ class AsyncHttpxResponse:
                     return data
                 if data := self._inflate.decompress(data):
                     return bytes(data)
-        except httpx.HTTPError as error:
-            _raise(error, watch, self._url)
+        except _FAILURES as error:
+            _raise(error, watch, self._url.host)
         except zlib.error as error:
             raise ProtocolError(f"the host's compressed answer is broken: {error}") from None
 
@@ -438,24 +525,15 @@ class AsyncHttpxResponse:
         import anyio
 
         keep, self._keep = self._keep, None
-        # Closing must finish although the task that closes may be cancelled already.
         with anyio.CancelScope(shield=True):
             try:
                 await self._response.aclose()
-                if self._ended and keep is not None:
-                    await keep._push(self._origin, self._connection)
-                    return
             except Exception:
-                pass
-            await _aclose(self._connection)
-
-
-async def _aclose(connection: _AsyncConnection) -> None:
-    import anyio
-
-    with anyio.CancelScope(shield=True):
-        with contextlib.suppress(Exception):  # the connection is gone either way
-            await connection.transport.aclose()
+                keep = None
+            if self._ended and keep is not None:
+                await keep._push(self._url.origin, self._connection)
+            else:
+                await self._connection.aclose()
 
 
 _live: weakref.WeakSet[HttpxTransport | AsyncHttpxTransport] = weakref.WeakSet()

@@ -6,7 +6,8 @@ One `LocalEngine` per account, started on first use and shared by the blocking a
 What the engine is like decides the shape of this file:
 
 * Loading holds the interpreter's lock, so that every thread of the process stands still meanwhile (0.4 s for SmolLM2,
-  longer for large files). Nothing in Python can put a time limit on it.
+  longer for large files). Nothing in Python can put a time limit on it; reading the file into the system's cache first
+  at least keeps the disk out of it.
 * It can be told to stop only from its callback, which is called once per token and, with `return_progress`, once per
   batch of the prompt. So requests always stream inside, plain answers are put together here, and batches are small.
 * A request that waits for a free slot inside the engine cannot be taken back. So they wait here.
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError, ConnectionError
-from ..local_models import find
+from ..local_models import DEFAULT_MODEL, KNOWN, find
 from .local_job import Job
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ __all__ = ["LocalEngine"]
 
 CLOSE_PATIENCE = 10.0
 """Seconds that `close` waits for running answers to end; they do at their next token or prompt batch."""
+LLAMA_4_TEMPERATURE = 0.6
+"""From the generation_config.json that Meta publishes with Llama 4."""
 BATCH = 128
 """Prompt tokens between two chances to cancel. On a CPU, larger batches are not faster."""
 
@@ -56,6 +59,7 @@ class LocalEngine:
     def __init__(self, options: LocalSettings, *, account: str) -> None:
         self.options = options
         self.account = account
+        self.temperature = _temperature(options)
         self._key = secrets.token_urlsafe(32)
         self._server: Any = None
         self._starting = threading.Lock()
@@ -156,13 +160,16 @@ class LocalEngine:
 
     def _start(self) -> Any:
         options, key = self.options, f"providers.{self.account}"
-        model = find(options.model or "smollm2", key=f"{key}.model")
+        model = find(options.model or DEFAULT_MODEL, key=f"{key}.model")
         mmproj = find(options.mmproj, key=f"{key}.mmproj") if options.mmproj else None
         template = _read(options.chat_template, f"{key}.chat_template") if options.chat_template else None
         engine = _xllamacpp(self.account)
+        for file in (model, mmproj):
+            if file is not None:
+                _read_ahead(file)
         params = engine.CommonParams()
         params.model.path = str(model)
-        params.model_alias = {options.model or "smollm2"}
+        params.model_alias = {options.model if options.model in KNOWN else model.stem}  # no paths in answers
         if mmproj is not None:
             params.mmproj.path = str(mmproj)
         else:
@@ -174,6 +181,8 @@ class LocalEngine:
         params.n_ctx = options.context * options.parallel  # the engine divides it among its slots
         threads = options.threads or max(1, _usable_cores() - 1)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.n_threads_http = 2  # they only count tokens; the default is one per core
+        params.fit_params = False  # doubles the time to load, for what concerns graphics cards only
         params.cache_ram_mib = 0  # else prompts of former requests fill up to 8 GiB
         params.warmup = False
         params.verbosity = -1  # only what the engine cannot do without; errors come as exceptions and answers
@@ -223,6 +232,25 @@ def _read(path: str, key: str) -> str:
         return Path(path).expanduser().read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{key}: cannot read the chat template {path}: {error}", key=key) from error
+
+
+def _read_ahead(path: Path) -> None:
+    """Read the file into the system's cache, in a thread that others can run beside."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    if path.stat().st_size > memory // 2:  # it would only push itself out again
+        return
+    block = bytearray(1 << 20)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(block):
+            pass
+
+
+def _temperature(options: LocalSettings) -> float:
+    """What is sent when a call gives none."""
+    if options.temperature is not None:
+        return options.temperature
+    known = KNOWN.get(options.model or DEFAULT_MODEL)
+    return known.temperature if known is not None else LLAMA_4_TEMPERATURE
 
 
 def _usable_cores() -> int:

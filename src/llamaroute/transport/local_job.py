@@ -140,7 +140,7 @@ class Job:
         if not stream:
             self._plain = PlainAnswer()
         payload = {
-            "temperature": self._engine.options.temperature,
+            "temperature": self._engine.temperature,
             **body,
             "stream": True,
             "stream_options": {"include_usage": True},

@@ -133,7 +133,7 @@ ResponsePart: TypeAlias = Text | ToolCall
 class ChatResponse(BaseModel, Generic[T]):
     """A complete answer. Frozen; `model_dump_json()` and `model_validate_json()` round-trip."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, protected_namespaces=(), defer_build=True)
 
     schema_version: int = SCHEMA_VERSION
     """Version of this schema."""

@@ -21,7 +21,7 @@ class ShortTable(BaseModel):
     """A table that may be written as one value: that of its key `short`."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), hide_input_in_errors=True
+        extra="forbid", frozen=True, defer_build=True, protected_namespaces=(), hide_input_in_errors=True
     )
 
     short: ClassVar[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +47,8 @@ def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
     try:
         value = from_json(text)
     except ValueError as error:
+        import json
+
         try:  # a line break inside a string, as models write them; Python's reader can let it pass
             value = json.loads(text, strict=False)
         except (ValueError, RecursionError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 from collections.abc import Mapping
 
 __all__ = ["request_id", "retry_after"]
@@ -21,6 +20,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
+    import email.utils
+
     try:
         then = email.utils.parsedate_to_datetime(value)
         sent = email.utils.parsedate_to_datetime(headers.get("date", ""))

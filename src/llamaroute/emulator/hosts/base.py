@@ -62,7 +62,7 @@ class Host:
     """One emulated host. A subclass is one file; it is listed in `hosts.HOSTS` under its name.
 
     name: first segment of the path on the emulator.   base_path: what follows it in the base URL that clients get.
-    kind: the value of `kind` in a llamaroute config; None keeps the host out of `Emulator.providers()`.
+    kind: the value of `kind` in a llamaroute config.
     key: the accepted key unless the emulator was given another; None = no authentication.
     models: accepted model ids.   context: tokens of the context window.
     quirks: switches that this host knows, with their default.
@@ -70,7 +70,7 @@ class Host:
 
     name: ClassVar[str] = ""
     base_path: ClassVar[str] = ""
-    kind: ClassVar[str | None] = None
+    kind: ClassVar[str] = ""
     default_key: ClassVar[str | None] = None
     default_models: ClassVar[Sequence[str]] = ()
     default_context: ClassVar[int] = 131_072

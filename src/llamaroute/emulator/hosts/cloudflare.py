@@ -59,7 +59,7 @@ class Cloudflare(Host):
 
     name = "cloudflare"
     base_path = "/client/v4"
-    kind: ClassVar[str | None] = "cloudflare"
+    kind: ClassVar[str] = "cloudflare"
     default_key = "cf-test-token"
     default_models = (SCOUT, "@cf/meta/llama-3.3-70b-instruct-fp8-fast", "@cf/meta/llama-3.1-8b-instruct")
     default_context = 131_000
@@ -287,7 +287,6 @@ class CloudflareGateway(Cloudflare):
 
     name = "cloudflare-gateway"
     base_path = "/v1"
-    kind = None
     known_quirks: ClassVar[Mapping[str, bool]] = {**Cloudflare.known_quirks, "authenticated-gateway": False}
 
     def is_inference(self, request: RecordedRequest) -> bool:

@@ -17,6 +17,7 @@ from ..prompt import Prompt
 __all__ = ["SCOUT", "AiError", "check", "check_context"]
 
 SCOUT = "@cf/meta/llama-4-scout-17b-16e-instruct"
+_STRING_ONLY = ("@cf/meta/llama-3.1-8b-instruct",)
 _RANGES: dict[str, tuple[float, float, str]] = {
     "temperature": (0, 5, "number"),
     "top_p": (0, 2, "number"),
@@ -86,8 +87,8 @@ def _messages(body: Mapping[str, Any], model: str) -> Iterator[str]:
         content = message.get("content", "")
         if isinstance(content, str):
             continue
-        # Llama 4 takes parts (or one part); the older text models take a string only.
-        if model != SCOUT or not isinstance(content, list | Mapping):
+        # Llama 4 takes parts (or one part), some older text models a string only.
+        if model in _STRING_ONLY or not isinstance(content, list | Mapping):
             yield f"Type mismatch of '{at}/content', '{_type(content)}' not in 'string'"
 
 

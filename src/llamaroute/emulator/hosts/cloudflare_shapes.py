@@ -34,13 +34,14 @@ class Shapes:
     number-response: an answer that is a number is a JSON number.   incremental-usage: usage on every event.
     null-usage: the counts are null.   stray-native-event: OpenAI streams end with a native usage event.
     usage-chunk: usage in a chunk without choices, not on the finish chunk.   empty-choices: `choices: []`.
+    role-chunk: an OpenAI stream begins with a chunk that holds the role only.
     """
 
     quirks: ClassVar[Mapping[str, bool]] = {
         "padding": True, "random-padding": False, "empty-stream-with-tools": False, "flat-tool-calls": False,
         "null-response": False, "native-openai-in-envelope": False, "response-object": False, "number-response": False,
         "incremental-usage": False, "null-usage": False, "stray-native-event": False, "usage-chunk": False,
-        "empty-choices": False,
+        "empty-choices": False, "role-chunk": False,
     }  # fmt: skip
 
     def __init__(self, quirk: Callable[[str], bool]) -> None:
@@ -165,10 +166,13 @@ class Shapes:
         if whole.calls:
             message["tool_calls"] = _vllm_calls(whole)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": whole.end.reason}
-        return {
+        body: dict[str, Any] = {
             "id": f"id-{time.time_ns() // 1_000_000}", "object": "chat.completion", "created": now, "model": model,
             "choices": [] if self._on("empty-choices") else [choice], "usage": self._usage(whole.end),
         }  # fmt: skip
+        if isinstance(content, dict):
+            del body["usage"]  # recorded: an object as content comes without usage
+        return body
 
     async def openai_events(
         self, model: str, now: int, prompt: Prompt, pieces: AsyncIterator[Piece]
@@ -182,12 +186,14 @@ class Shapes:
         def one(delta: Mapping[str, Any], **more: Any) -> dict[str, Any]:
             return {**head, "choices": [{"index": 0, "delta": delta, **more}]}
 
+        if self._on("role-chunk"):
+            yield one({"role": "assistant", "content": ""}, finish_reason=None)
         async for piece in pieces:
             match piece:
                 case Text(text=text):
                     yield one({"content": text})
                 case CallStart(index=index, name=name):
-                    if index == 0:
+                    if index == 0 and not self._on("role-chunk"):
                         yield one({"role": "assistant", "content": ""}, finish_reason=None)
                     call_id = "chatcmpl-tool-" + uuid.uuid4().hex
                     function = {"name": name, "arguments": ""}

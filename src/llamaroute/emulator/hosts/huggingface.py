@@ -41,6 +41,10 @@ _POLICIES = ("fastest", "cheapest", "preferred")
 _PINNED = re.compile(r"/(?P<provider>[a-z-]+)/(?P<rest>.+)")
 
 
+def _groq_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    return {**usage, "queue_time": 0.04, "prompt_time": 0.01, "completion_time": 0.05, "total_time": 0.06}
+
+
 class Router(OpenAIShaped):
     """`router.huggingface.co`, under `/huggingface/v1`; without a suffix Together answers (the provider recorded)."""
 
@@ -82,7 +86,7 @@ class Router(OpenAIShaped):
         """Provider -> its own id, for a Hub id."""
         known = {SCOUT: 1, MAVERICK: 2}.get(model)
         if known is None:
-            return {"together": model} if model in self.models else {}
+            return dict.fromkeys(_PROVIDERS, model) if model in self.models else {}
         return {name: own for name, row in _PROVIDERS.items() if (own := row[known]) is not None}
 
     def _hub_model(self, request: RecordedRequest, model: str) -> Answer:
@@ -246,6 +250,10 @@ class Router(OpenAIShaped):
                 "model": turn.model, "choices": [choice], "usage": self.usage(whole.end),
                 "system_fingerprint": "fp_" + new_id(10, _HEX),
             }  # fmt: skip
+            if provider == "groq":
+                asked = {"id": "req_" + new_id(26), "seed": 841940204}
+                body |= {"usage": _groq_usage(body["usage"]), "usage_breakdown": None, "x_groq": asked}
+                body["service_tier"] = "on_demand"
         if self.quirk("no-usage"):
             body.pop("usage")
         return body
@@ -303,6 +311,8 @@ class Router(OpenAIShaped):
         if provider == "groq":
             choice["logprobs"] = None
             more["system_fingerprint"] = "fp_37da608fc1"
+            if delta is not None and "role" in delta:
+                more["x_groq"] = {"id": "req_" + new_id(26), "seed": 689520654}
         else:
             metrics = {"ttft_ms": 274, "ts_us": time.time_ns() // 1000}
             more |= {"system_fingerprint": "", "sla_metrics": metrics}
@@ -313,7 +323,7 @@ class Router(OpenAIShaped):
         if self.quirk("no-usage"):
             return [self.chunk(turn, {}, finish)]
         if self._provider_of(turn) == "groq":
-            usage |= {"queue_time": 0.04, "prompt_time": 0.01, "completion_time": 0.05, "total_time": 0.06}
+            usage = _groq_usage(usage)
             return [self.chunk(turn, {}, finish, usage=usage, x_groq={"id": "req_" + new_id(26), "usage": usage})]
         if self._provider_of(turn) == "novita":
             usage |= {"prompt_tokens_details": None, "completion_tokens_details": None}

@@ -15,7 +15,7 @@ from ..images import from_data_url
 from ..prompt import Prompt
 from ..script import End, Whole, tokens
 from .base import Call, Options, new_id
-from .openai import OpenAIShaped, RefusedError, Turn, content_parts
+from .openai import OpenAIShaped, RefusedError, Turn, content_parts, image_link
 
 __all__ = ["LlamaCpp"]
 
@@ -105,6 +105,13 @@ class LlamaCpp(OpenAIShaped):
         text = f"[json.exception.parse_error.101] parse error at {where}: syntax error while parsing value - "
         return self.problem(request, 500, text + "unexpected end of input; expected '[', '{', or a literal", None)
 
+    def wrong_type(self, request: RecordedRequest, name: str, value: Any, wanted: str) -> Answer:
+        if name in ("messages", "tools"):
+            return self.problem(request, 400, f"Expected '{name}' to be an array", None)
+        said = {"decimal": "number", "integer": "number"}.get(wanted, wanted)  # words inferred
+        text = f"[json.exception.type_error.302] type must be {said}, but is {type(value).__name__}"
+        return self.problem(request, 500, text, None)
+
     def served_model(self, request: RecordedRequest, body: Mapping[str, Any]) -> str:
         return self.models[0]
 
@@ -122,7 +129,7 @@ class LlamaCpp(OpenAIShaped):
             if self.quirk("no-mmproj"):
                 hint = "hint: if this is unexpected, you may need to provide the mmproj"
                 raise RefusedError(self.problem(request, 500, f"image input is not supported - {hint}", None))
-            url = (part.get("image_url") or {}).get("url", "")
+            url = image_link(part)
             if url.startswith("data:") and ((seen := from_data_url(url)) is None or not seen.width):
                 raise RefusedError(self.problem(request, 400, "Failed to load image or audio file", None))
         if prompt.tokens > self.context:

@@ -14,7 +14,7 @@ from ..images import from_data_url
 from ..prompt import Prompt
 from ..script import CallArgs, CallStart, End, Piece, Text, Whole
 from .base import DONE, Call, Event, new_id
-from .openai import OpenAIShaped, RefusedError, Turn, content_parts
+from .openai import OpenAIShaped, RefusedError, Turn, content_parts, image_link
 
 __all__ = ["Ollama"]
 
@@ -55,12 +55,20 @@ class Ollama(OpenAIShaped):
     def bad_json(self, request: RecordedRequest, error: Exception) -> Answer:
         return self.problem(request, 400, "unexpected EOF", "invalid_request_error")
 
+    def wrong_type(self, request: RecordedRequest, name: str, value: Any, wanted: str) -> Answer:
+        go = {"decimal": "float64", "integer": "int", "array": "[]openai.Message", "boolean": "bool"}.get(
+            wanted, wanted
+        )
+        field = f"Go struct field ChatCompletionRequest.{name} of type {go}"
+        text = f"json: cannot unmarshal {type(value).__name__} into {field}"
+        return self.problem(request, 400, text, "invalid_request_error")
+
     def check(self, request: RecordedRequest, body: Mapping[str, Any], prompt: Prompt) -> None:
         if not body.get("messages"):
             text = "[] is too short - 'messages'"
             raise RefusedError(self.problem(request, 400, text, "invalid_request_error"))
         for part in content_parts(body):
-            url = (part.get("image_url") or {}).get("url", "") if part.get("type") == "image_url" else None
+            url = image_link(part) if part.get("type") == "image_url" else None
             if url is not None and from_data_url(url) is None:
                 raise RefusedError(self.problem(request, 400, "invalid image input", "invalid_request_error"))
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..answer import Answer, RecordedRequest, json_answer
-from ..images import from_data_url
 from ..prompt import Prompt, read_prompt
 from ..script import CallArgs, CallStart, End, Piece, Text, Whole, collect
-from .base import DONE, Call, Event, Host, new_id, strip_usage
+from .base import DONE, Call, Event, new_id, strip_usage
+from .openai_checks import Checks, RefusedError, content_parts, image_link
 
-__all__ = ["LLAMA_4", "OpenAI", "OpenAIShaped", "RefusedError", "Turn", "content_parts"]
+__all__ = ["LLAMA_4", "OpenAI", "OpenAIShaped", "RefusedError", "Turn", "content_parts", "image_link"]
 
 SCOUT = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 MAVERICK = "meta-llama/Llama-4-Maverick-17B-128E-Instruct"
@@ -51,34 +51,11 @@ class Turn:
         return isinstance(options, Mapping) and options.get("include_usage") is True
 
 
-class RefusedError(Exception):
-    """The request is refused with this answer."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
-
-
-def content_parts(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    for message in body.get("messages") or ():
-        content = message.get("content") if isinstance(message, Mapping) else None
-        found += [part for part in (content if isinstance(content, list) else ()) if isinstance(part, Mapping)]
-    return found
-
-
-class OpenAIShaped(Host):
+class OpenAIShaped(Checks):
     """Routes and flow of an OpenAI-shaped host; what differs between servers is in the small methods."""
 
     base_path = "/v1"
     default_models: ClassVar[Sequence[str]] = LLAMA_4
-    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "temperature": (0, 2),
-        "top_p": (0, 1),
-        "frequency_penalty": (-2, 2),
-        "presence_penalty": (-2, 2),
-        "top_logprobs": (0, 20),
-    }
     stream_type: ClassVar[str] = "text/event-stream"
 
     # ── routes ──
@@ -141,68 +118,6 @@ class OpenAIShaped(Host):
             raise RefusedError(self.bad_json(request, ValueError("not an object")))
         return body
 
-    def check(self, request: RecordedRequest, body: Mapping[str, Any], prompt: Prompt) -> None:
-        """Validate; raises RefusedError with the server's answer."""
-        self.check_messages(request, body)
-        for name, (low, high) in self.ranges.items():
-            value = body.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                self.refuse(request, f"Invalid type for '{name}': expected a decimal, but got a string instead.", name,
-                            "invalid_type")  # fmt: skip
-            elif not low <= value <= high:
-                side, bound = ("above maximum", f"<= {high}") if value > high else ("below minimum", f">= {low}")
-                text = f"Invalid '{name}': decimal {side} value. Expected a value {bound}, but got {value} instead."
-                self.refuse(request, text, name, f"decimal_{side.split()[0]}_{'max' if value > high else 'min'}_value")
-        self.check_context(request, body, prompt)
-
-    def check_messages(self, request: RecordedRequest, body: Mapping[str, Any]) -> None:
-        messages = body.get("messages")
-        if messages is None:
-            self.refuse(request, "Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
-        if not isinstance(messages, list) or not messages:
-            text = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array"
-            self.refuse(request, text + " instead.", "messages", "empty_array")
-            return
-        called: set[str] = set()
-        for index, message in enumerate(messages):
-            if not isinstance(message, Mapping):
-                self.refuse(request, f"Invalid type for 'messages[{index}]'.", f"messages[{index}]", "invalid_type")
-                continue
-            role = message.get("role")
-            if role not in ("system", "developer", "user", "assistant", "tool", "function"):
-                text = f"Invalid value: '{role}'. Supported values are: 'system', 'assistant', 'user', 'function', 'tool', and 'developer'."  # noqa: E501
-                self.refuse(request, text, f"messages[{index}].role", "invalid_value")
-            called.update(str(item.get("id")) for item in message.get("tool_calls") or () if isinstance(item, Mapping))
-            if role == "tool" and message.get("tool_call_id") not in called:
-                text = "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
-                self.refuse(request, f"Invalid parameter: {text}", f"messages.[{index}].role", None)
-            self.check_images(request, message, index)
-
-    def check_images(self, request: RecordedRequest, message: Mapping[str, Any], index: int) -> None:
-        content = message.get("content")
-        for part in content if isinstance(content, list) else ():
-            if not isinstance(part, Mapping) or part.get("type") != "image_url":
-                continue
-            link = part.get("image_url")
-            url = link.get("url") if isinstance(link, Mapping) else None
-            if not isinstance(url, str) or not url.startswith(("data:", "http://", "https://")):
-                self.bad_image(request, "Expected a base64-encoded data URL with an image MIME type.")
-            elif url.startswith("data:") and ((seen := from_data_url(url)) is None or not seen.width):
-                self.bad_image(request, "The image data you provided does not represent a valid image.")
-
-    def bad_image(self, request: RecordedRequest, why: str) -> None:
-        self.refuse(request, f"Invalid image data. {why}", None, "invalid_image_format")
-
-    def check_context(self, request: RecordedRequest, body: Mapping[str, Any], prompt: Prompt) -> None:
-        if prompt.tokens > self.context:
-            text = (
-                f"This model's maximum context length is {self.context} tokens. However, your messages resulted in "
-                f"{prompt.tokens} tokens. Please reduce the length of the messages."
-            )
-            self.refuse(request, text, "messages", "context_length_exceeded")
-
     def served_model(self, request: RecordedRequest, body: Mapping[str, Any]) -> str:
         """The model name in the answer; refuses unknown models."""
         model = body.get("model")
@@ -216,8 +131,9 @@ class OpenAIShaped(Host):
 
     async def chat(self, call: Call, body: dict[str, Any]) -> Answer:
         request = call.request
-        prompt = read_prompt(body)
         model = self.served_model(request, body)
+        self.check_types(request, body)
+        prompt = read_prompt(body)
         self.check(request, body, prompt)
         pieces = await call.generate(prompt)
         turn = Turn(self.completion_id(), int(time.time()), model, body, prompt)
@@ -353,9 +269,6 @@ class OpenAIShaped(Host):
         kind = kind or _STATUS_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
         error = {"message": message, "type": kind, "param": param, "code": code}
         return json_answer(status, {"error": error}, self.headers(request))
-
-    def refuse(self, request: RecordedRequest, message: str, param: str | None, code: str | None) -> None:
-        raise RefusedError(self.problem(request, 400, message, None, param, code))
 
     def bad_json(self, request: RecordedRequest, error: Exception) -> Answer:
         text = "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP"

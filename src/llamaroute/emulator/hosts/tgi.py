@@ -15,7 +15,7 @@ from ..images import from_data_url
 from ..prompt import Prompt
 from ..script import CallArgs, CallStart, End, Piece, Text, Whole, tokens
 from .base import DONE, Call, Event
-from .openai import SCOUT, OpenAIShaped, RefusedError, Turn, content_parts
+from .openai import SCOUT, OpenAIShaped, RefusedError, Turn, content_parts, image_link
 
 __all__ = ["Tgi"]
 
@@ -108,12 +108,14 @@ class Tgi(OpenAIShaped):
         text = f"Failed to parse the request body as JSON: EOF while parsing a value at {at}"  # axum's words: inferred
         return self._unparsable(request, 400, text)
 
-    def _wrong_type(self, request: RecordedRequest, where: str, got: str, wanted: str) -> None:
+    def wrong_type(self, request: RecordedRequest, name: str, value: Any, wanted: str) -> Answer:
+        serde = {"decimal": "f32", "integer": "u32", "array": "a sequence", "object": "struct GrammarType"}
+        got = f"string {json.dumps(value)}" if isinstance(value, str) else json.dumps(value)
         text = (
-            f"Failed to deserialize the JSON body into the target type: {where}: invalid type: {got}, "
-            f"expected {wanted} at line 1 column {len(request.body)}"
+            f"Failed to deserialize the JSON body into the target type: {name}: invalid type: {got}, expected "
+            f"{serde.get(wanted, wanted)} at line 1 column {len(request.body)}"
         )
-        raise RefusedError(self._unparsable(request, 422, text))
+        return self._unparsable(request, 422, text)
 
     def _invalid(self, request: RecordedRequest, text: str, kind: str = "validation") -> None:
         raise RefusedError(self.problem(request, 422, f"Input validation error: {text}", kind))
@@ -131,10 +133,8 @@ class Tgi(OpenAIShaped):
                 "Failed to deserialize the JSON body into the target type: missing field `messages` at line 1 column "
             )
             raise RefusedError(self._unparsable(request, 422, text + str(len(request.body))))
-        if isinstance(messages, str):
-            self._wrong_type(request, "messages", f"string {json.dumps(messages)}", "a sequence")
         if isinstance(body.get("stop"), str):
-            self._wrong_type(request, "stop", f"string {json.dumps(body['stop'])}", "a sequence")
+            raise RefusedError(self.wrong_type(request, "stop", body["stop"], "array"))
         self._check_format(request, body)
         if len(body.get("stop") or ()) > 4:
             given = len(body["stop"])
@@ -180,7 +180,7 @@ class Tgi(OpenAIShaped):
             self._invalid(request, "Grammar and tools are mutually exclusive", "tool_error")
 
     def _check_image(self, request: RecordedRequest, part: Mapping[str, Any]) -> None:
-        url = (part.get("image_url") or {}).get("url", "") if part.get("type") == "image_url" else ""
+        url = image_link(part) if part.get("type") == "image_url" else ""
         if not url.startswith("data:"):
             return
         if url.partition(",")[0].count(";") != 1:

@@ -16,7 +16,7 @@ from ..images import from_data_url
 from ..prompt import Prompt, read_prompt
 from ..script import CallArgs, CallStart, End, Piece, Text, Whole
 from .base import DONE, Call, Event, new_id
-from .openai import OpenAIShaped, RefusedError, Turn, content_parts
+from .openai import OpenAIShaped, RefusedError, Turn, content_parts, image_link
 
 __all__ = ["Vllm"]
 
@@ -118,16 +118,20 @@ class Vllm(OpenAIShaped):
         message = f"1 validation error:\n  {found}"
         return self.problem(request, 400, message, "Bad Request", f"body.{where}")
 
+    def wrong_type(self, request: RecordedRequest, name: str, value: Any, wanted: str) -> Answer:
+        kinds = {"decimal": ("float", "number"), "array": ("list", "list"), "integer": ("int", "integer")}
+        kind, said = kinds.get(wanted, (wanted, wanted))
+        if isinstance(value, str) and wanted in ("decimal", "integer"):
+            text = f"Input should be a valid {said}, unable to parse string as a {said}"
+            return self._invalid(request, f"{kind}_parsing", name, text, f"'{value}'")
+        return self._invalid(request, f"{kind}_type", name, f"Input should be a valid {said}", repr(value))
+
     # ── the request ──
 
     def served_model(self, request: RecordedRequest, body: Mapping[str, Any]) -> str:
         if "messages" not in body:
             shown = f"'<dict of {len(body)} items>'"
             raise RefusedError(self._invalid(request, "missing", "messages", "Field required", shown))
-        for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty"):
-            if isinstance(body.get(name), str):
-                text = "Input should be a valid number, unable to parse string as a number"
-                raise RefusedError(self._invalid(request, "float_parsing", name, text, f"'{body[name]}'"))
         return self.models[0] if body.get("model") is None else super().served_model(request, body)
 
     def check(self, request: RecordedRequest, body: Mapping[str, Any], prompt: Prompt) -> None:
@@ -180,7 +184,7 @@ class Vllm(OpenAIShaped):
                     f"required [type=missing, input_value={dict(part)!r}, input_type=dict]"
                 )
                 raise RefusedError(self.problem(request, 400, text, None))
-            url = (part.get("image_url") or {}).get("url", "") if kind == "image_url" else ""
+            url = image_link(part) if kind == "image_url" else ""
             if url.startswith("data:") and ((seen := from_data_url(url)) is None or not seen.width):
                 text = "cannot identify image file <_io.BytesIO object at 0x7f0000000000>"  # inferred
                 raise RefusedError(self.problem(request, 400, text, None))
@@ -286,7 +290,10 @@ class Vllm(OpenAIShaped):
                     if ids and not constrained:
                         yield one({"content": ""})
                     delta = {} if ids and constrained else {"content": text or ""}
-                    yield one(delta, piece, bool(ids))
+                    last = one(delta, piece, bool(ids))
+                    if not turn.include_usage:  # the very last chunk tells the server's version
+                        last["system_fingerprint"] = "vllm-0.32.0-14132742"
+                    yield last
                     if turn.include_usage:
                         usage = self.usage(piece)
                         total = {key: usage[key] for key in ("prompt_tokens", "total_tokens", "completion_tokens")}

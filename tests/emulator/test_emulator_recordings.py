@@ -1,0 +1,214 @@
+"""The shape of the emulator's answers against recordings of the real hosts: key paths and their JSON types.
+
+The recordings are not part of the project; `LLAMAROUTE_CASES` names their folder (one JSON a case, in a folder for each
+host: request, and response with status, headers, body).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from llamaroute.emulator import Emulator, Reply
+
+FOLDER = os.environ.get("LLAMAROUTE_CASES")
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+HELLO = [{"role": "user", "content": "Hello"}]
+TOOL = {
+    "type": "function",
+    "function": {"name": "f", "description": "f", "parameters": {"type": "object", "properties": {}}},
+}
+# Cases that the emulator does not reproduce, and why.
+LEFT_OUT = {
+    "plain-logprobs": "log probabilities are not emulated",
+    "error-bad-tool-schema": "grammar compilation is not emulated",
+    "error-image-unreachable-url": "the emulator fetches nothing",
+    "error-image-three": "the count was limited by a launch flag",
+    "error-bad-image": "that server ran a text model",
+    "error-image": "that server ran without a vision tower",
+    "fixture--prism--gemma-reasoning-response": "a reasoning model",
+    "fixture--prism--reasoning-null-content-response": "a reasoning model",
+    "fixture--prism--reasoning-response": "a reasoning model",
+    "fixture--prism--reasoning-stream-response": "a reasoning model",
+    "fixture--prism--structured-response-with-reasoning": "a reasoning model",
+    "fixture--prism--stream-null-fields-response": "another model's nulls",
+    "plain-image--lmnr-python--chat-legacy-image-0": "the image was taken out of the recording",
+    "plain-tools-no-call-image--pydantic-ai--model-sees-multiple-images-groq-1": "the image was taken out",
+    "plain-image--pydantic-ai--image-url-input-0": "an older release of the host",
+    "stream--openinference--async-chat-stream-0": "another model, in an older shape",
+    "plain-toolcall--mirascope--a-llama-llama-4-maverick-17b-128e-instruct-fp8-async-0": "the router adds a key",
+}
+FOLDERS = {
+    "selfhosted-vllm-live": "vllm",
+    "selfhosted-vllm-llama4-live": "vllm",
+    "selfhosted-llamacpp-live": "llamacpp",
+    "selfhosted-tgi": "tgi",
+    "selfhosted-ollama": "ollama",
+    "cloudflare": "cloudflare",
+    "huggingface": "huggingface",
+    "openai-compatible-other": "huggingface",  # Groq's and Together's own hosts: the router passes their bodies through
+}
+
+
+def cases() -> list[Any]:
+    if FOLDER is None:
+        return [pytest.param(None, id="none")]
+    found = []
+    for folder, host in FOLDERS.items():
+        for path in sorted(Path(FOLDER, folder).glob("*.json")):
+            case = json.loads(path.read_text())
+            url = str(case["request"].get("url") or case["request"].get("path"))
+            if "/api/chat" in url or "api-inference" in url or "/audio/" in url or path.stem in LEFT_OUT:
+                continue
+            if host == "huggingface" and not _emulated_provider(url, path.stem):
+                continue
+            found.append(pytest.param((host, url, case), id=f"{folder}/{path.stem}"))
+    return found
+
+
+def _emulated_provider(url: str, name: str) -> bool:
+    if "groq.com" in url or ("together" in url and "huggingface" not in url):
+        return name.startswith(("plain", "stream")) and "fallback" not in name
+    return "issue" in name or any(f"/{provider}/" in url for provider in ("together", "novita", "groq", "nscale"))
+
+
+def events(text: str) -> list[Any]:
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ") and line != "data: [DONE]"]
+
+
+def shape(value: Any, at: str = "") -> set[tuple[str, str]]:
+    """Every key path with its JSON type; array positions are dropped."""
+    if isinstance(value, dict):
+        inner = [shape(part, f"{at}.{key}") for key, part in value.items()]
+        return {(at, "object")}.union(*inner)
+    if isinstance(value, list):
+        return {(at, "array")}.union(*[shape(part, f"{at}[]") for part in value])
+    kind = "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+    return {(at, kind)}
+
+
+def paths(found: set[tuple[str, str]], *, with_nulls: bool) -> set[str]:
+    return {path for path, kind in found if with_nulls or kind != "NoneType"}
+
+
+def reply_of(body: str, streamed: bool) -> Reply:
+    """A reply that says what the recording says."""
+    text, finish = "", None
+    names: dict[int, str] = {}
+    arguments: dict[int, str] = {}
+    for chunk in events(body) if streamed else [json.loads(body)]:
+        for choice in chunk.get("choices", []):
+            part = choice.get("delta") or choice.get("message") or {}
+            finish = choice.get("finish_reason") or finish
+            content = part.get("content") or ""
+            text += content if isinstance(content, str) else json.dumps(content)
+            for index, call in enumerate(part.get("tool_calls") or []):
+                at = call.get("index", index)
+                names[at] = call["function"].get("name") or names.get(at, "f")
+                arguments[at] = arguments.get(at, "") + (call["function"].get("arguments") or "")
+    calls = [(names[at], arguments[at]) for at in sorted(names)]
+    return Reply(text, tool_calls=calls, finish_reason=None if calls else finish, exact=True)
+
+
+def body_of(host: str, case: dict[str, Any], reply: Reply | None, streamed: bool) -> Any:
+    """The recorded request; where none was kept, one of the same kind."""
+    sent = case["request"].get("body")
+    if sent:
+        return sent
+    body: dict[str, Any] = {"model": case.get("model") or "tgi", "messages": HELLO, "stream": streamed}
+    if reply is not None and reply.tool_calls:
+        body["tools"] = [TOOL]
+    if "usage" in case["response"]["body"] and '"usage":null}\n\ndata: [DONE]' not in case["response"]["body"]:
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def target(emu: Emulator, host: str, url: str) -> str:
+    """Where the recorded request goes on the emulator."""
+    path = httpx.URL(url).path.replace("/v1/v1/", "/v1/").replace("ACCOUNT_ID", ACCOUNT)
+    if "gateway.ai.cloudflare.com" in url:
+        return f"{emu.url}/cloudflare-gateway{path}"
+    if "api.groq.com" in url:
+        return f"{emu.url}/huggingface/groq{path}"
+    if "api.together" in url:
+        return f"{emu.url}/huggingface/together{path}"
+    return f"{emu.url}/{host}{path}"
+
+
+@pytest.mark.skipif(FOLDER is None, reason="recorded cases: not run (LLAMAROUTE_CASES is not set)")
+@pytest.mark.parametrize("recorded", cases())
+def test_shape(recorded: tuple[str, str, dict[str, Any]]) -> None:
+    host, url, case = recorded
+    response = case["response"]
+    raw = response["body"]
+    streamed = "data: " in raw[:20]
+    reply = reply_of(raw, streamed) if response["status"] == 200 else None
+    body = body_of(host, case, reply, streamed)
+    model = body.get("model") if isinstance(body, dict) else None
+    unknown_model = case["response"]["status"] == 404 or "not supported by any" in raw
+    served = [] if unknown_model else [str(model).removeprefix("workers-ai/")]
+    quirks = ["response-object"] if '"content":{' in raw else []
+    quirks += ["empty-choices"] if '"choices": []' in raw else []
+    quirks += ["role-chunk"] if "prism" in str(case.get("source")) else []
+    if "issue" in str(case.get("source")) and host in ("cloudflare", "huggingface"):
+        pytest.skip("the request was not kept: see test_error_texts")
+    hosts = {"vllm": ["llama-4"], "llamacpp": ["llama-4"]} if unknown_model else {}
+    names = {host: served or hosts.get(host, []), "cloudflare-gateway": served}
+    names = {name: models for name, models in names.items() if models}
+    size = 100 if "context" in raw and response["status"] == 400 else 2000
+    with Emulator(models=names, context={"vllm": size, "llamacpp": size}, quirks=quirks) as emu:
+        if reply is not None:
+            emu.reply(reply)
+        key = emu.key(host) or "any"
+        content = body if isinstance(body, str) else json.dumps(body) if body is not None else None
+        answer = httpx.request(
+            case["request"]["method"], target(emu, host, url), content=content, timeout=10,
+            headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+        )  # fmt: skip
+    assert answer.status_code == response["status"], answer.text
+    real: Any = events(raw) if streamed else json.loads(raw)
+    mine: Any = events(answer.text) if streamed else answer.json()
+    # Snapshots were taken through a client library, which fills in nulls of its own.
+    fidelity = str(case.get("fidelity"))
+    exact = fidelity.startswith("recorded") and "level" not in fidelity
+    seen, made = shape(real), shape(mine)
+    allowed = {".usage.prompt_tokens_details", ".usage.completion_tokens_details"}
+    if exact:
+        assert paths(made, with_nulls=True) == paths(seen, with_nulls=True)
+    else:
+        assert paths(seen, with_nulls=False) - allowed <= paths(made, with_nulls=True)
+        assert paths(made, with_nulls=False) <= paths(seen, with_nulls=True)
+    kinds_seen, kinds_made = dict(sorted(seen)), dict(sorted(made))
+    for path in kinds_seen.keys() & kinds_made.keys():
+        both = {kind for at, kind in seen if at == path} | {kind for at, kind in made if at == path}
+        assert len(both - {"NoneType"}) <= 1, path
+    if response["status"] != 200 and exact:
+        for name in ("content-type", "allow", "connection"):
+            if name in response["headers"]:
+                assert answer.headers.get(name) == response["headers"][name]
+
+
+def test_error_texts() -> None:
+    """Errors known from public reports, word for word (their requests were not published)."""
+    with Emulator(quirks=["auto-tools-refused"]) as emu:
+        key = {"authorization": f"Bearer {emu.key('vllm')}"}
+        body = {"model": "llama-4-scout", "messages": HELLO, "tools": [TOOL]}
+        answer = httpx.post(emu.base_url("vllm") + "/chat/completions", json=body, headers=key)
+        assert answer.json()["error"]["message"].startswith('"auto" tool choice requires --enable-auto-tool-choice')
+        key = {"authorization": f"Bearer {emu.key('huggingface')}"}
+        url = emu.base_url("huggingface") + "/chat/completions"
+        answer = httpx.post(url, json={"model": "moonshotai/Kimi-K2-Instruct", "messages": HELLO}, headers=key)
+        assert answer.json() == {
+            "error": {
+                "message": "The requested model 'moonshotai/Kimi-K2-Instruct' is not supported by any provider you "
+                "have enabled.",
+                "type": "invalid_request_error",
+                "param": "model",
+                "code": "model_not_supported",
+            }
+        }  # fmt: skip
