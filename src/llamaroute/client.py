@@ -219,8 +219,7 @@ class Client(_Base[Transport]):
         except LlamarouteError:
             runtime.count(call, None)
             raise
-        assert reply.response is not None
-        response = runtime.finish(call, reply.target, reply.response, reply.headers)
+        response = runtime.complete(call, reply)
         runtime.count(call, response)
         return response
 
@@ -293,6 +292,7 @@ class _Driver:
             if not (done and keep):
                 self.close()
             if not done:
+                self._ledger.now = time.monotonic()
                 plan.close()
 
     def close(self) -> None:
@@ -505,8 +505,7 @@ class AsyncClient(_Base[AsyncTransport]):
         except LlamarouteError:
             runtime.count(call, None)
             raise
-        assert reply.response is not None
-        response = runtime.finish(call, reply.target, reply.response, reply.headers)
+        response = runtime.complete(call, reply)
         runtime.count(call, response)
         return response
 
@@ -575,6 +574,7 @@ class _AsyncDriver:
             if not (done and keep):
                 await self.aclose()
             if not done:
+                self._ledger.now = time.monotonic()
                 plan.close()
 
     async def aclose(self) -> None:

@@ -198,7 +198,8 @@ class Runtime:
             observers=self.observers,
             io=self.io,
             output=spec,
-            output_retries=options.get("output_retries", 1),
+            output_retries=_retries(options.get("output_retries", 1)),
+            complete=self.complete,
         )
 
     def _candidates(self, model: str | None) -> tuple[Resolution, tuple[Candidate, ...]]:
@@ -229,6 +230,11 @@ class Runtime:
             return auth
 
     # -- a call ends --------------------------------------------------------------------------------------------------
+
+    def complete(self, call: Call, reply: Reply) -> ChatResponse[Any]:
+        """The answer of a plain call, complete."""
+        assert reply.response is not None
+        return self.finish(call, reply.target, reply.response, reply.headers)
 
     def finish(
         self, call: Call, target: Target, response: ChatResponse[Any], headers: Mapping[str, str]
@@ -337,6 +343,12 @@ def _number(name: str, value: Any, kind: type) -> Any:
         raise InputError(f"{name}= takes a finite number, not {value!r}")
     if name in ("max_tokens", "top_k") and value < 1:
         raise InputError(f"{name}= must be at least 1, not {value!r}")
+    return value
+
+
+def _retries(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"output_retries= takes a whole number from 0, not {value!r}")
     return value
 
 

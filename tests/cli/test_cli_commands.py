@@ -35,10 +35,10 @@ def test_help(cli, command):
     [
         (("cat",), "Did you mean 'chat'"),
         (("chat", "Hi", "--sytem", "x"), "--system"),
-        (("chat", "Hi", "--max-tokens", "many"), "many"),
+        (("chat", "Hi", "--max-tokens", "many"), "--max-tokens"),
         (("chat", "Hi", "there"), "there"),
         (("config",), "Usage: llamaroute config"),
-        (("emulate", "--port", "70000"), "70000"),
+        (("emulate", "--port", "70000"), "--port"),
     ],
 )
 def test_wrong_usage(cli, arguments, said):
@@ -190,7 +190,6 @@ def test_print_config(cli):
         (("--model", "smollm2"), "llamaroute local pull smollm2"),
         (("--model", "missing.gguf"), "--model: cannot read the model file missing.gguf"),
         (("--mmproj", "x.gguf"), "--mmproj goes with a --model that is a GGUF file"),
-        (("--host", "256.0.0.1"), "cannot listen there: "),
         (("--host", "203.0.113.1"), "cannot listen there: "),
     ],
 )

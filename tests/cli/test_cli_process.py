@@ -78,9 +78,10 @@ def test_a_reader_that_goes_is_no_failure(spawn, emu):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
 @pytest.mark.usefixtures("config")
-def test_a_full_disk_is_an_error(spawn, emu):
+@pytest.mark.parametrize("arguments", [("chat", "Hi"), ("chat", "Hi", "--json"), ("--version",), ("--help",)])
+def test_a_full_disk_is_an_error(spawn, emu, arguments):
     with open("/dev/full", "wb") as full:
-        process = spawn("chat", "Hi", stdout=full)
+        process = spawn(*arguments, stdout=full)
     assert end(process) == (1, "", "error: cannot write to standard output: No space left on device\n")
 
 

@@ -10,9 +10,9 @@ import typer
 from .chat import chat
 from .config import check, init, schema
 from .emulate import emulate
-from .failures import INTERRUPTED, guarded
+from .failures import DONE, guarded, outcome
 from .local import list_models, pull
-from .output import prepare_streams, write
+from .output import prepare_streams, unwritable, write
 
 __all__ = ["app", "run"]
 
@@ -67,10 +67,14 @@ def run(argv: Sequence[str]) -> int:
     """Run the command that `argv` names, and return its exit code."""
     prepare_streams()
     command = typer.main.get_command(app)
-    try:
-        command.main(args=list(argv), prog_name="llamaroute")
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+
+    def typed() -> int:
+        try:
+            command.main(args=list(argv), prog_name="llamaroute")
+        except SystemExit as done:
+            return done.code if isinstance(done.code, int) else int(done.code is not None)
+        except OSError as error:  # commands answer for their own: this one is of printing help
+            raise unwritable(error) from None
+        return DONE
+
+    return outcome(typed)

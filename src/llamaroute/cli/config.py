@@ -73,15 +73,11 @@ class _Lookup:
             return self._provider(self._account)
         return ", ".join(target.name for target in self._targets())
 
-    def _targets(self) -> tuple[Target, ...]:
-        from ..catalog import models
-        from ..routing.resolve import resolve
-
-        released = {name: model.released for name, model in models().items()}
-        found = resolve(self._name, self._runtime.config, self._runtime.accounts, released)
-        for notice in found.notices:
+    def _targets(self) -> list[Target]:
+        call = self._runtime.prepare("nothing is sent", {"model": self._name}, output=None, stream=False)
+        for notice in call.ledger.notices:
             note("warning", notice.message)
-        return found.targets
+        return [candidate.target for candidate in call.candidates]
 
     def _provider(self, account: Account) -> str:
         from ..registry import make_auth

@@ -21,7 +21,7 @@ from ..errors import (
 )
 from .output import OutputClosedError, attempt_line, note
 
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "POLICY", "USAGE", "exit_code", "guarded", "report"]
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "POLICY", "USAGE", "exit_code", "guarded", "outcome", "report"]
 
 DONE, FAILED, USAGE, POLICY, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -33,21 +33,25 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            code = command(*args, **kwargs) or DONE
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        except (OutputClosedError, BrokenPipeError):
-            code = DONE  # the reader has all it wanted
-        except LlamarouteError as error:
-            report(error)
-            code = exit_code(error)
-        except Exception as error:
-            _unexpected(error)
-            code = FAILED
-        raise typer.Exit(code)
+        raise typer.Exit(outcome(lambda: command(*args, **kwargs)))
 
     return run
+
+
+def outcome(work: Callable[[], int | None]) -> int:
+    """Do `work`; its exit code, whatever happens."""
+    try:
+        return work() or DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (OutputClosedError, BrokenPipeError):
+        return DONE  # the reader has all it wanted
+    except LlamarouteError as error:
+        report(error)
+        return exit_code(error)
+    except Exception as error:
+        _unexpected(error)
+        return FAILED
 
 
 def exit_code(error: LlamarouteError) -> int:

@@ -28,6 +28,7 @@ __all__ = [
     "stderr_is_terminal",
     "stdout_is_terminal",
     "summary",
+    "unwritable",
     "write",
 ]
 
@@ -97,19 +98,22 @@ def write(text: str) -> None:
         stream.write(safe(text) if _is_terminal(stream) else text)
         stream.flush()
     except OSError as error:
-        _discard(stream)
-        # Windows says EINVAL of a pipe whose other end is closed.
-        if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
-            raise OutputClosedError from None
-        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from None
+        raise unwritable(error) from None
 
 
-def _discard(stream: TextIO) -> None:
-    """Send what is still buffered nowhere, or Python complains about it when it ends."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+def unwritable(error: OSError) -> OutputClosedError | OutputError:
+    """What an error of writing to stdout means. Stdout leads nowhere from here on."""
+    stream = _stdout()
+    if stream is not None:
+        with suppress(OSError, ValueError):
+            # Or Python complains, when it ends, about what is still buffered.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    # Windows says EINVAL of a pipe whose other end is closed.
+    if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
+        return OutputClosedError()
+    return OutputError(f"cannot write to standard output: {error.strerror or error}")
 
 
 def note(kind: str, text: str) -> None:

@@ -61,7 +61,7 @@ def starter(env: Mapping[str, str]) -> tuple[str, list[str]]:
             inactive.append([_title(spec), *_example(spec)])
     for spec in in_process:
         table = {"model": spec.default_model}
-        active[spec.name] = [f"# {_title(spec)} {_LOCAL_NOTE}", *toml_table(("providers", spec.name), table)]
+        active[spec.name] = [f"# {_title(spec)}; {_LOCAL_NOTE}", *toml_table(("providers", spec.name), table)]
         targets.append(f"{spec.name}:{spec.default_model}")
     blocks = [_HEAD, _ROUTE.format(targets=toml_value(targets))]
     blocks += ["\n".join(lines) + "\n" for lines in active.values()]
@@ -70,7 +70,7 @@ def starter(env: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def _title(spec: ProviderSpec) -> str:
-    return (spec.settings.__doc__ or spec.name).strip().splitlines()[0]
+    return (spec.settings.__doc__ or spec.name).strip().splitlines()[0].rstrip(".")
 
 
 def _found(spec: ProviderSpec, env: Mapping[str, str]) -> dict[str, Any] | None:

@@ -73,6 +73,9 @@ def adapt(call: Call, handler: Handler) -> Plan[Reply]:
     if refused:
         what = ", ".join(_NAMES[feature] for feature in refused)
         raise CapabilityError(f"{target.name} cannot serve {what}", missing={target.name: what})
+    if request.tools and request.tool_choice == "none" and row.features.get("tools", "native") != "native":
+        # Tools that may not be called need not be sent to a host that knows none.
+        request = request.evolve(tools=(), tool_choice="auto")
     if request.max_tokens is None and row.default_max_tokens is not None:
         request = request.evolve(max_tokens=row.default_max_tokens)
     if support.get("tools") == "emulate" or support.get("forced_tools") == "emulate":

@@ -36,6 +36,7 @@ def failover(call: Call, handler: Handler) -> Plan[Reply]:
             if last is not None:
                 ledger.history.pop()  # it was never asked
         except ProviderError as error:
+            ledger.blame(candidate.target, error)
             asked.append(candidate.target.name)
             last = error
         else:

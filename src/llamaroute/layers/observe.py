@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..catalog.prices import cost_of
 from ..errors import ProviderError
-from ..pipeline.core import Call, Handler, Outcome, Reply
+from ..pipeline.core import Call, Handler, Outcome, Reply, failed_attempt
 from ..pipeline.ops import Plan
 from ..types.response import Attempt, AttemptError
 
@@ -26,18 +26,7 @@ def observe(call: Call, handler: Handler) -> Plan[Reply]:
         reply = yield from handler(call)
     except ProviderError as error:
         ledger.errors.append(error)
-        _settle(
-            call,
-            place,
-            Attempt(
-                target.name,
-                status=error.status,
-                error=AttemptError(type(error).__name__, str(error.args[0] if error.args else ""), error.code),
-                phase=error.phase,
-                retry_after=error.retry_after,
-                seconds=ledger.now - began,
-            ),
-        )
+        _settle(call, place, failed_attempt(target.name, error, ledger.now - began))
         raise
     except GeneratorExit:  # the caller went away
         abandoned = AttemptError("Abandoned", "the caller went away before the answer came")
@@ -59,9 +48,8 @@ def observe(call: Call, handler: Handler) -> Plan[Reply]:
         done = ledger.attempts[place]
         error = outcome.error
         if error is not None:
-            code = error.code if isinstance(error, ProviderError) else None
-            phase = error.phase if isinstance(error, ProviderError) else None
-            done = replace(done, error=AttemptError(type(error).__name__, str(error), code), phase=phase)
+            failed = failed_attempt(target.name, error)
+            done = replace(done, error=failed.error, phase=failed.phase)
         cost = cost_of(outcome.usage, target.row) if outcome.usage is not None else None
         _settle(call, place, replace(done, seconds=ledger.now - began, usage=outcome.usage, cost=cost))
 

@@ -28,14 +28,18 @@ def repair(call: Call, handler: Handler) -> Plan[Reply]:
         reply = yield from handler(call if request is call.request else call.evolve(request=request))
         response = reply.response
         assert response is not None
+        if spent:
+            response = reply.response = response.model_copy(update={"usage": _sum([*spent, response.usage])})
         if response.tool_calls:
             return reply  # the model chose a tool instead: there is no output yet
         try:
             value = call.output.read(response)
         except OutputValidationError as error:
             if not left:
+                if call.complete is not None:
+                    error.reply = call.complete(call, reply)
                 raise
-            spent.append(response.usage)
+            spent = [response.usage]
             call.ledger.notice(
                 Notice("output_repaired", f"an answer did not fit and was asked again: {error}", "output")
             )
@@ -46,8 +50,6 @@ def repair(call: Call, handler: Handler) -> Plan[Reply]:
             request = request.evolve(messages=(*request.messages, response.message, turn))
             continue
         update: dict[str, object] = {"output": value, "output_mode": response.output_mode or "native"}
-        if spent:
-            update["usage"] = _sum([*spent, response.usage])
         reply.response = response.model_copy(update=update)
         return reply
     raise AssertionError("unreachable: the last round returns or raises")
@@ -59,6 +61,7 @@ def _sum(usages: list[Usage]) -> Usage:
         sum(usage.input_tokens for usage in usages),
         sum(usage.output_tokens for usage in usages),
         sum(usage.total_tokens for usage in usages),
+        None if all(usage.cached_tokens is None for usage in usages) else sum(u.cached_tokens or 0 for u in usages),
         estimated=any(usage.estimated for usage in usages),
         raw=usages[-1].raw,
     )

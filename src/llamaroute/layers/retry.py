@@ -38,8 +38,9 @@ class RetryPolicy:
     max: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.base < 0 or self.max < 0:
-            raise InputError(f"{self}: attempts must be at least 1, base and max at least 0")
+        whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool) and self.attempts >= 1
+        if not whole or not 0 <= self.base < float("inf") or not self.max >= 0:
+            raise InputError(f"{self}: attempts must be a whole number of at least 1, base and max seconds from 0")
 
 
 @lru_cache(maxsize=64)
@@ -64,6 +65,7 @@ def retry(call: Call, handler: Handler) -> Plan[Reply]:
         try:
             return (yield from handler(call))
         except ProviderError as error:
+            call.ledger.blame(call.target, error)
             wait = _wait(policy, error, attempt, began, call)
             if wait is None:
                 raise
@@ -88,9 +90,13 @@ def _wait(policy: Any, error: ProviderError, attempt: int, began: float, call: C
     state.outcome.set_exception(error)
     # tenacity's own default is to retry whatever is raised, wrong keys too; left at that, the error decides.
     unsaid = type(policy.retry) is tenacity.retry_if_exception_type and policy.retry.exception_types is Exception
-    if not (error.retryable if unsaid else policy.retry(state)) or policy.stop(state):
+    if not (error.retryable if unsaid else policy.retry(state)):
         return None
+    # The order in which tenacity asks: stop conditions may look at the wait to come.
     wait = float(policy.wait(state)) if policy.wait else 0.0
+    state.upcoming_sleep = wait
+    if policy.stop(state):
+        return None
     if error.retry_after is not None:
         if error.retry_after > longest:
             return None

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-from ..errors import ProviderError
+from ..errors import InputError, ProviderError
 from ..output import OutputSpec
 from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target
 from ..types.events import FailedOver, Retrying
 from ..types.request import ChatRequest
-from ..types.response import Attempt, ChatResponse, Notice, Usage
+from ..types.response import Attempt, AttemptError, ChatResponse, Notice, Usage
 from .ops import Plan
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Reply",
     "Timeout",
     "compose",
+    "failed_attempt",
 ]
 
 
@@ -52,6 +53,14 @@ class Timeout:
     first_token: float = 60.0
     idle: float = 60.0
     total: float | None = 600.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "first_token", "idle", "total"):
+            value = getattr(self, name)
+            if value is None and name == "total":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise InputError(f"Timeout({name}=) takes seconds above 0, not {value!r}")
 
 
 @dataclass(slots=True, eq=False)
@@ -73,10 +82,31 @@ class Ledger:
     """When the last request went out."""
     first_token: float | None = None
 
+    def blame(self, target: Target, error: ProviderError) -> None:
+        """Make sure that `error` has a row: one raised before anything was sent has left none."""
+        if not any(known is error for known in self.errors):
+            self.errors.append(error)
+            self.attempts.append(failed_attempt(target.name, error))
+
     def notice(self, notice: Notice) -> None:
         """Tell the caller once, however many attempts say it."""
         if notice not in self.notices:
             self.notices.append(notice)
+
+
+def failed_attempt(target: str, error: BaseException, seconds: float = 0.0) -> Attempt:
+    """A row of the ledger for an attempt that came to nothing."""
+    message = str(error.args[0]) if error.args else type(error).__name__
+    if not isinstance(error, ProviderError):
+        return Attempt(target, error=AttemptError(type(error).__name__, message), seconds=seconds)
+    return Attempt(
+        target,
+        status=error.status,
+        error=AttemptError(type(error).__name__, message, error.code),
+        phase=error.phase,
+        retry_after=error.retry_after,
+        seconds=seconds,
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +151,8 @@ class Call:
     """What the answer must fit."""
     output_retries: int = 0
     """How often an answer that does not fit goes back to the model."""
+    complete: Callable[[Call, Reply], ChatResponse[Any]] | None = None
+    """Completes an answer with what only the whole call knows; see `Runtime.finish`."""
 
     @property
     def target(self) -> Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from ..errors import ProtocolError, ProviderError
 from ..spi import DecoderEvent, RawPayload, WireRequest, WireResponse
@@ -80,7 +81,7 @@ def send_signed(call: Call, request: WireRequest) -> Plan[Head]:
         signed = auth.sign(_with_headers(request, call), _wall(call))
         head: Head = yield Send(signed, call.target, limits.connect, limits.first_token, call.deadline)
         ledger.connect = head.connect
-        ledger.sent = head.sent
+        ledger.sent = head.sent or ledger.now  # a transport of a user's own may not say
         if 200 <= head.status < 300:
             return head
         body = yield from _error_body(call)
@@ -133,12 +134,13 @@ def _stream(call: Call, head: Head) -> Plan[Reply]:
     """Read until the stream commits, ends, or turns out to be no stream at all."""
     target, adapter = call.target, call.candidate.adapter
     decoder = adapter.stream_decoder(call.request, target)
-    until = head.sent + call.timeout.first_token
+    until = call.ledger.sent + call.timeout.first_token
     events: list[DecoderEvent] = []
     size = 0
     opening: bytes | None = b""  # until the first character tells what kind of body this is
     while True:
         data: bytes = yield _pull(call, until, "first_token")
+        end = not data
         if opening is not None:
             opening += data
             start = opening.lstrip()[:1]
@@ -152,7 +154,7 @@ def _stream(call: Call, head: Head) -> Plan[Reply]:
                     "the host answered a stream request with a web page; check base_url",
                     raw=data[:2000].decode("utf-8", "replace"),
                 )
-        more = iter(decoder.feed(data) if data else decoder.close())
+        more = chain(decoder.feed(data), decoder.close() if end else ())
         for event in more:
             events.append(event)
             if isinstance(event, COMMITTING):
@@ -164,9 +166,9 @@ def _stream(call: Call, head: Head) -> Plan[Reply]:
                     rest=more,
                     headers=head.headers,
                     idle=call.timeout.idle,
-                    ended=not data,
+                    ended=end,
                 )
-        if not data:
+        if end:
             raise ProtocolError("the stream ended before the answer began", retryable=True)
         size += len(data)
         if size > MAX_BUFFER:

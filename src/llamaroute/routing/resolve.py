@@ -141,17 +141,9 @@ def _named(name: str, config: Config, accounts: Mapping[str, Account], canonical
         return Resolution(tuple(found))
     if canonical().get(name) is False:
         raise _never_released(name)
-    listed = [
-        account.target(row)
-        for account in accounts.values()
-        for row in account.rows
-        if row.model_id == name or account.options.model == name
-    ]
+    listed = [target for account in accounts.values() if (target := _listed(account, name)) is not None]
     if len(listed) == 1:
         return Resolution((listed[0],))
-    own = [account for account in accounts.values() if account.options.model == name]
-    if len(own) == 1:
-        return Resolution((_default_target(own[0]),))
     if len(listed) > 1:
         raise InputError(
             f"model {name!r} is listed by several providers; name one: {', '.join(t.name for t in listed)}"
@@ -162,6 +154,14 @@ def _named(name: str, config: Config, accounts: Mapping[str, Account], canonical
             missing=dict.fromkeys(accounts, name),
         )
     raise _unknown(name, config, accounts, canonical)
+
+
+def _listed(account: Account, model_id: str) -> Target | None:
+    """The target of an id that an account's rows or its own `model` name."""
+    for row in account.rows:
+        if row.model_id == model_id:
+            return account.target(row)
+    return _default_target(account) if account.options.model == model_id else None
 
 
 def _at(account: Account, rest: str, canonical: Released) -> Resolution:

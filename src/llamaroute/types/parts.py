@@ -139,7 +139,8 @@ class Image:
         return self.detail == other.detail and self.source == other.source
 
     def __hash__(self) -> int:
-        return hash((self.detail, self.source if isinstance(self.source, str | bytes) else id(self.source)))
+        source = self.source
+        return hash((self.detail, source if isinstance(source, str | bytes | os.PathLike) else id(source)))
 
 
 @dataclass(frozen=True, slots=True)
