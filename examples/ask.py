@@ -1,7 +1,9 @@
-"""Ask, and print the answer as it comes. Which model on which host answers is a line in the config file.
+"""Ask, and print the answer as it comes:
 
     python ask.py "Why is the sky blue?"
     python ask.py "What colour is this image?" --image red.png --model tiny
+
+Which model on which host answers is a line in the config file, llamaroute.toml beside this program.
 """
 
 import argparse

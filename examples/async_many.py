@@ -11,7 +11,7 @@ AT_ONCE = 3
 async def main() -> None:
     limit = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(client: lr.AsyncClient, question: str) -> lr.ChatResponse:
+    async def ask(client: lr.AsyncClient, question: str) -> lr.ChatResponse[None]:
         async with limit:
             return await client.chat(question, system="Answer in one short sentence.", max_tokens=30)
 

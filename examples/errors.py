@@ -6,7 +6,7 @@ Retries and failover have happened already when an error arrives here. The tree 
 import llamaroute as lr
 
 
-def ask(client: lr.Client, question: lr.types.messages.Input, **options: object) -> str:
+def ask(client, question, **options):
     """The answer, or a sentence about what to do."""
     try:
         return client.chat(question, max_tokens=40, **options).text

@@ -14,8 +14,15 @@ from llamaroute.emulator import Emulator
 from .api import Api
 
 
+@pytest.fixture(scope="session")
+def _quick_collection() -> None:
+    """Lets `gc.collect` look at what came after this alone: the modules loaded make it slow otherwise."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(params=["sync", "asyncio", "trio"])
-def api(request: pytest.FixtureRequest) -> Iterator[Api]:
+def api(request: pytest.FixtureRequest, _quick_collection: None) -> Iterator[Api]:
     yield Api(request.param)
     gc.collect()  # what was left open is noticed here, in the test that left it (warnings are errors)
 

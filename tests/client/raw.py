@@ -10,6 +10,7 @@ the first connection and `b` on all that follow.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -133,10 +134,8 @@ class Raw:
         self._accepting.join(PATIENCE)
         self._listener.close()
         for connection in self.connections:
-            try:
+            with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         for thread in self._threads:
             thread.join(PATIENCE)
         for connection in self.connections:

@@ -22,8 +22,12 @@ def weather(city: str) -> str:
     raise AssertionError("chat and stream never call a tool")
 
 
-async def events_of(stream) -> list[lr.StreamEvent]:
-    return [event async for event in stream]
+async def events_of(stream, seen: list[lr.StreamEvent] | None = None) -> list[lr.StreamEvent]:
+    """All events; they are in `seen` too when the stream breaks."""
+    events = [] if seen is None else seen
+    async for event in stream:
+        events.append(event)
+    return events
 
 
 # -- plain ------------------------------------------------------------------------------------------------------------
@@ -401,8 +405,7 @@ async def test_a_stream_that_breaks_after_it_began(api: Api, emu: Emulator, faul
         async with client.stream("Hi", retry=FAST) as stream:
             seen = []
             with pytest.raises(lr.StreamInterruptedError) as caught:
-                async for event in stream:
-                    seen.append(event)
+                await events_of(stream, seen)
             with pytest.raises(lr.StreamInterruptedError):
                 await anext(stream)
         with pytest.raises(lr.StreamInterruptedError):
@@ -457,10 +460,14 @@ async def test_leaving_the_block_early_closes_the_connection_at_once(api: Api, e
 async def test_an_exception_in_the_block_closes_the_connection_and_passes(api: Api, emu: Emulator):
     emu.reply(Reply("word " * 200, chunk_delay=0.05))
     async with api.client(config(emu)) as client:
-        with pytest.raises(ZeroDivisionError):
+
+        async def fails() -> None:
             async with client.stream("Hi") as stream:
                 await anext(stream)
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fails()
         (request,) = emu.wait_for(1, finished=True)
         assert request.disconnected
 

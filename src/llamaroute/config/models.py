@@ -143,7 +143,7 @@ class Config(Table):
     """Your name of an account (no `:` in it) -> its table. `kind` defaults to the name."""
     routes: dict[str, RouteSettings] = Field(default_factory=dict)
     """Your name of a route (not that of a provider) -> its table."""
-    images: ImageSettings = ImageSettings()
+    images: ImageSettings = Field(default_factory=ImageSettings)
     """Fetching and reading of images."""
     models: dict[str, CustomModel] = Field(default_factory=dict)
     """Model name -> catalogue row added or overridden."""

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..errors import InputError, ProviderError
-from ..output import OutputSpec
 from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target
 from ..types.events import FailedOver, Retrying
 from ..types.request import ChatRequest
 from ..types.response import Attempt, AttemptError, ChatResponse, Notice, Usage
 from .ops import Plan
+
+if TYPE_CHECKING:
+    from ..output import OutputSpec
 
 __all__ = [
     "Call",

@@ -216,7 +216,7 @@ def _unknown(name: str, config: Config, accounts: Mapping[str, Account], canonic
     import difflib
 
     names = [*config.routes, *accounts, *canonical(), *(row.model for a in accounts.values() for row in a.rows)]
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(name, names, 1, cutoff=0.7)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     left, colon, _ = name.partition(":")
     if colon and (close := difflib.get_close_matches(left, accounts, 1)):

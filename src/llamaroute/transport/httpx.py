@@ -59,7 +59,7 @@ def _tls(verify: bool | str) -> ssl.SSLContext:
 class _Url:
     """A URL taken apart once; the same few are asked for all the time."""
 
-    __slots__ = ("core", "host", "host_header", "origin", "secure")
+    __slots__ = ("core", "host", "host_header", "origin", "place", "secure")
 
     def __init__(self, url: str) -> None:
         try:
@@ -87,6 +87,7 @@ class _Url:
         shown = b"[%s]" % ascii_host if b":" in ascii_host else ascii_host
         default = 443 if self.secure else 80
         self.host_header = shown if port in (None, default) else b"%s:%d" % (shown, port)
+        self.place = self.host_header.decode()
         self.core = httpcore.URL(
             scheme=parts.scheme.encode(), host=ascii_host, port=port, target=_percent_encoded(target)
         )
@@ -221,7 +222,7 @@ _PHASES = {
 
 
 def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
-    """A foreign error as ours. Messages name the host alone: a URL can hold secrets in its query."""
+    """A foreign error as ours. Messages name host and port alone: a URL can hold secrets in its query."""
     phase = watch.phase
     if isinstance(error, httpcore.TimeoutException):
         raise timed_out(phase, f"{host}: {_PHASES[phase]} longer than allowed") from None
@@ -301,7 +302,7 @@ class HttpxTransport:
             response = connection.pool.handle_request(request)
         except _FAILURES as error:
             connection.close()
-            _raise(error, watch, url.host)
+            _raise(error, watch, url.place)
         except BaseException:
             connection.close()
             raise
@@ -368,7 +369,7 @@ class HttpxResponse:
                 if data := self._inflate.decompress(data):
                     return bytes(data)
         except _FAILURES as error:
-            _raise(error, watch, self._url.host)
+            _raise(error, watch, self._url.place)
         except zlib.error as error:
             raise ProtocolError(f"the host's compressed answer is broken: {error}") from None
 
@@ -442,7 +443,7 @@ class AsyncHttpxTransport:
             response = await connection.pool.handle_async_request(request)
         except _FAILURES as error:
             await connection.aclose()
-            _raise(error, watch, url.host)
+            _raise(error, watch, url.place)
         except BaseException:
             await connection.aclose()
             raise
@@ -516,7 +517,7 @@ class AsyncHttpxResponse:
                 if data := self._inflate.decompress(data):
                     return bytes(data)
         except _FAILURES as error:
-            _raise(error, watch, self._url.host)
+            _raise(error, watch, self._url.place)
         except zlib.error as error:
             raise ProtocolError(f"the host's compressed answer is broken: {error}") from None
 
@@ -528,12 +529,24 @@ class AsyncHttpxResponse:
         with anyio.CancelScope(shield=True):
             try:
                 await self._response.aclose()
+                if not self._ended:
+                    await _unwind(self._parts)
             except Exception:
                 keep = None
             if self._ended and keep is not None:
                 await keep._push(self._url.origin, self._connection)
             else:
                 await self._connection.aclose()
+
+
+async def _unwind(parts: AsyncIterator[bytes]) -> None:
+    """Run httpcore's nested generators to their end: its connection is closed, so the next read fails in the innermost.
+
+    Left suspended, each is found by the garbage collector, and trio warns about every one.
+    """
+    with contextlib.suppress(StopAsyncIteration, Exception):
+        while True:
+            await anext(parts)
 
 
 _live: weakref.WeakSet[HttpxTransport | AsyncHttpxTransport] = weakref.WeakSet()

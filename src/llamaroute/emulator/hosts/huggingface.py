@@ -352,6 +352,11 @@ class Endpoint(Host):
             self.engine.models = self.models
         self.models = self.engine.models
 
+    def provider(self, base_url: str) -> dict[str, Any]:
+        settings = super().provider(base_url)
+        settings["url"] = settings.pop("base_url")  # what a dedicated endpoint is called by
+        return {**settings, "dialect": "tgi" if isinstance(self.engine, Tgi) else "openai"}
+
     def is_inference(self, request: RecordedRequest) -> bool:
         return self.engine.is_inference(request)
 

@@ -314,6 +314,11 @@ class OpenAIShaped(Checks):
     ) -> list[Event]:
         return [json.loads(self.error(request, status, message, code).body)]
 
+    def provider(self, base_url: str) -> dict[str, Any]:
+        settings = super().provider(base_url)
+        # A server of one's own has no catalogue rows: its table says what it serves.
+        return {**settings, "model": next(iter(self.models))} if self.kind == "openai-compatible" else settings
+
 
 class OpenAI(OpenAIShaped):
     """A generic OpenAI-compatible host with OpenAI's own bodies, under `/openai/v1`."""
@@ -325,6 +330,3 @@ class OpenAI(OpenAIShaped):
 
     def headers(self, request: RecordedRequest) -> dict[str, str]:
         return {"x-request-id": "req_" + new_id(32, _HEX), "openai-processing-ms": "12", "openai-version": "2020-10-01"}
-
-    def provider(self, base_url: str) -> dict[str, Any]:
-        return {**super().provider(base_url), "model": "llama-4-scout"}

@@ -32,6 +32,9 @@ class Tgi(OpenAIShaped):
     default_models = (SCOUT,)
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
+    def provider(self, base_url: str) -> dict[str, Any]:
+        return {**super().provider(base_url), "dialect": "tgi"}
+
     def headers(self, request: RecordedRequest) -> dict[str, str]:
         vary = "origin, access-control-request-method, access-control-request-headers"
         return {"access-control-allow-origin": "*", "vary": vary}
