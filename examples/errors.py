@@ -34,7 +34,8 @@ if __name__ == "__main__":
     with lr.Client() as client:
         print("all is well:", ask(client, "What is a llama? One sentence."))
         print("no such model:", ask(client, "Hi", model="lama-4-scout"))
-        print("no such image:", ask(client, ["What is it?", lr.Image("no-such-file.png")]))
+        print("no such image:", ask(client, ["What is it?", lr.Image("no-such-file.png")], model="tiny"))
+        print("a model that sees nothing:", ask(client, ["What is it?", lr.Image("no-such-file.png")]))
         print("out of time:", ask(client, "Tell a long story.", timeout=0.001))
     try:
         lr.Client({"providers": {"local": {"modle": "smollm2"}}})

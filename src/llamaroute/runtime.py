@@ -171,7 +171,10 @@ class Runtime:
         """
         spec = None if output is None else output_spec(output)
         request = _request(input, options, spec)
-        resolution, candidates = self._candidates(options.get("model"))
+        model = options.get("model")
+        if model is not None and not isinstance(model, str):
+            raise InputError(f"model= takes the name of a route, a provider or a model, not {model!r}")
+        resolution, candidates = self._candidates(model)
         route = resolution.route
         limits = _limits(route.timeout) if route is not None else {}
         if (own := options.get("timeout")) is not None:
@@ -292,6 +295,12 @@ class Runtime:
                 totals.attempts += len(call.ledger.attempts)
                 if response is None:
                     totals.failed += 1
+                    for attempt in call.ledger.attempts:  # an answer that did not fit was paid for all the same
+                        if attempt.usage is not None:
+                            totals.input_tokens += attempt.usage.input_tokens
+                            totals.output_tokens += attempt.usage.output_tokens
+                        if attempt.cost is not None:
+                            totals.cost += attempt.cost.usd
                     continue
                 totals.input_tokens += response.usage.input_tokens
                 totals.output_tokens += response.usage.output_tokens
@@ -317,18 +326,17 @@ def _request(input: Input, options: ChatOptions, spec: OutputSpec | None) -> Cha
         return ChatRequest(messages)
     choice = options.get("tool_choice") or "auto"
     tools = options.get("tools")
-    logprobs = options.get("logprobs")
     return ChatRequest(
         messages=messages,
         tools=as_tools(tools, choice) if tools else as_tools((), choice),
         tool_choice=choice,
         output=None if spec is None else spec.schema,
-        logprobs=(0 if logprobs else None) if isinstance(logprobs, bool) else _number("logprobs", logprobs, int),
+        logprobs=_logprobs(options.get("logprobs")),
         stop=_stop(options.get("stop")),
-        parallel_tool_calls=options.get("parallel_tool_calls"),
-        headers={name.lower(): value for name, value in (options.get("headers") or {}).items()},
-        extra=options.get("extra") or {},
-        metadata=options.get("metadata") or {},
+        parallel_tool_calls=_truth("parallel_tool_calls", options.get("parallel_tool_calls")),
+        headers=_headers(options.get("headers")),
+        extra=_table("extra", options.get("extra"), Mapping),
+        metadata=_table("metadata", options.get("metadata"), object),
         **{name: _number(name, options.get(name), kind) for name, kind in _NUMBERS.items()},
     )
 
@@ -346,10 +354,43 @@ def _number(name: str, value: Any, kind: type) -> Any:
     return value
 
 
+def _table(name: str, value: Any, kind: type) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items()):
+        inner = " of tables" if kind is Mapping else ""
+        raise InputError(f"{name}= takes a table{inner} with names as keys, not {type(value).__name__}")
+    return value
+
+
+def _headers(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    # Values are not shown: they may be keys.
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise InputError("headers= takes a table of texts with names as keys")
+    return {name.lower(): text for name, text in value.items()}
+
+
 def _retries(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InputError(f"output_retries= takes a whole number from 0, not {value!r}")
     return value
+
+
+def _truth(name: str, value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{name}= takes True or False, not {value!r}")
+    return value
+
+
+def _logprobs(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return 0 if value else None
+    count: int | None = _number("logprobs", value, int)
+    if count is not None and count < 0:
+        raise InputError(f"logprobs= takes True or a number of alternatives from 0, not {value!r}")
+    return count
 
 
 def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -21,8 +21,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 
 from .errors import ProviderError
 from .types.capability import Feature, ModelRow, Support
@@ -81,6 +83,20 @@ class ProviderSettings(BaseModel):
     """Proxy URL; without it, the usual environment variables count."""
     features: dict[Feature, Support] = Field(default_factory=dict)
     """Override what the catalogue says a host can do."""
+
+    @field_validator("base_url", "url", "proxy", check_fields=False)
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parts = urlsplit(value)
+                whole = bool(parts.scheme and parts.hostname) and (parts.port is None or parts.port > 0)
+            except ValueError:
+                whole = False
+            if not whole:
+                # The value is not shown: a URL may hold a password or a key.
+                raise PydanticCustomError("url", "should be a URL such as https://host/path")
+        return value
 
     def default_timeout(self) -> Mapping[str, float]:
         """Limits (`connect`, `first_token`, `idle`, `total`) this account needs where nothing else is configured."""

@@ -121,7 +121,7 @@ async def test_events_that_come_in_one_piece_are_one_read(api: Api):
 @pytest.mark.parametrize(
     ("sent", "error"),
     [
-        (b"SSH-2.0-OpenSSH_9.6\r\n", lr.ProtocolError),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", lr.ProtocolError),
         (b"HTTP/1.1 two hundred\r\n\r\n", lr.ProtocolError),
         (b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", lr.ProtocolError),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 9\r\n\r\nhello", lr.ProtocolError),
@@ -213,7 +213,7 @@ async def test_names_that_lead_nowhere(api: Api, host: str):
 
 @pytest.mark.parametrize("url", ["ftp://h/v1", "h/v1", "http://", "http://h:99999/v1", "http://[::1/v1", ""])
 async def test_urls_that_are_none(api: Api, url: str):
-    with pytest.raises(lr.ConfigError, match="URL|base_url"):
+    with pytest.raises(lr.ConfigError, match=r"URL|base_url"):
         async with api.client(box(url)) as client:
             await client.chat("Hi", retry=1)
 

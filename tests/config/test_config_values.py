@@ -205,7 +205,7 @@ def test_not_a_secret(fails, table) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no owners")
 def test_a_stranger_s_file_runs_no_commands(load, fails, tmp_path, monkeypatch) -> None:
     path = tmp_path / "llamaroute.json"
-    path.write_text('{"providers": {"box": {"base_url": "x", "api_key": {"command": ["echo", "k"]}}}}')
+    path.write_text('{"providers": {"box": {"base_url": "http://x", "api_key": {"command": ["echo", "k"]}}}}')
     assert load().config.providers["box"].api_key.get_secret_value() == "k"
     monkeypatch.setattr("llamaroute.config.load.others_file", lambda path: True)
     assert "command 'echo' is not run: the file belongs to another user" in str(fails())
@@ -224,14 +224,14 @@ def test_secrets_never_show(specs, secret: str) -> None:
         "account_id": "a",
         "api_key": secret,
         "headers": {"X-Key": secret},
-        "proxy": f"http://u:{secret.replace('/', '')}@p",
+        "proxy": f"http://u:{quote(secret, safe='')}@p",
     }
     options = {"env": {"S": secret}, "specs": specs, "kinds": lambda: ("cloud",)}
     for key in (secret, "${S}"):
         loaded = load_config({"providers": {"cloud": {**table, "api_key": key}}}, **options)
         shown = f"{loaded} {loaded!r} {loaded.config} {loaded.config.model_dump()} {loaded.config.model_dump_json()}"
         assert secret not in shown
-        assert secret.replace("/", "") not in shown
+        assert quote(secret, safe="") not in shown
         for wrong in (
             {"account_id": "quote"},
             {"gateway": secret},

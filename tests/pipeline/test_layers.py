@@ -1,17 +1,14 @@
-"""The frame: layers nest in their order, and a user's own stand inside retry and outside the ledger."""
+"""The frame: layers nest in their order. Where a client puts a user's own: tests/client/test_transport.py."""
 
 from __future__ import annotations
-
-import pytest
 
 from llamaroute.errors import RateLimitError
 from llamaroute.layers.failover import failover
 from llamaroute.layers.observe import observe
-from llamaroute.layers.retry import RetryPolicy, retry
+from llamaroute.layers.retry import retry
 from llamaroute.pipeline.core import compose
 from llamaroute.pipeline.exchange import exchange
 from llamaroute.pipeline.ops import Sleep
-from llamaroute.runtime import Runtime
 from llamaroute.types.messages import user
 
 from .step import Adapter, Script, answer, call_of, candidate, sleep
@@ -84,67 +81,3 @@ def test_closing_a_plan_runs_every_layers_finally():
     plan.send(None)
     plan.close()
     assert cleaned == ["acme:llama-4-scout"]
-
-
-CONFIG = {
-    "providers": {"box": {"kind": "openai-compatible", "base_url": "http://127.0.0.1:9/v1", "model": "m"}},
-}
-
-
-def test_a_clients_own_layers_see_each_attempt_and_stand_outside_the_ledger():
-    seen = []
-
-    def layer(name):
-        def wrapped(call, inner):
-            rows = len(call.ledger.attempts)
-            seen.append((name, rows))
-            try:
-                return (yield from inner(call))
-            finally:
-                seen.append((f"{name} after", len(call.ledger.attempts)))
-
-        return wrapped
-
-    runtime = Runtime(CONFIG, profile=None, env={}, observers=(), layers=(layer("first"), layer("second")))
-    call, _ = runtime.prepare("Hi", {"retry": RetryPolicy(attempts=2, base=0)}, stream=False)
-    done = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
-    script = Script(answer(503, {"error": {"message": "busy"}}), sleep(), answer(200, done))
-    reply = script.run(runtime.handler(call), call.ledger)
-    assert reply.response is not None
-    assert seen == [
-        ("first", 0),
-        ("second", 0),
-        ("second after", 1),
-        ("first after", 1),
-        ("first", 1),
-        ("second", 1),
-        ("second after", 2),
-        ("first after", 2),
-    ]
-
-
-def test_a_clients_own_layer_that_refuses_is_retried_by_the_policy():
-    refusals = [RateLimitError("own limiter"), RateLimitError("own limiter")]
-
-    def limiter(call, inner):
-        if refusals:
-            raise refusals.pop()
-        return (yield from inner(call))
-
-    runtime = Runtime(CONFIG, profile=None, env={}, observers=(), layers=(limiter,))
-    call, _ = runtime.prepare("Hi", {"retry": RetryPolicy(attempts=3, base=0)}, stream=False)
-    done = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
-    reply = Script(sleep(), sleep(), answer(200, done)).run(runtime.handler(call), call.ledger)
-    assert reply.response is not None
-
-
-@pytest.mark.parametrize("attempts", [1, 2])
-def test_a_clients_own_layer_that_always_refuses_is_the_error(attempts: int):
-    def limiter(call, inner):
-        raise RateLimitError("own limiter")
-        yield
-
-    runtime = Runtime(CONFIG, profile=None, env={}, observers=(), layers=(limiter,))
-    call, _ = runtime.prepare("Hi", {"retry": RetryPolicy(attempts=attempts, base=0)}, stream=False)
-    with pytest.raises(RateLimitError, match="own limiter"):
-        Script(*[sleep()] * (attempts - 1)).run(runtime.handler(call), call.ledger)

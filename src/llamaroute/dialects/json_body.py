@@ -65,7 +65,7 @@ def loads(data: bytes, what: str) -> Any:
     try:
         return from_json(data)
     except ValueError:
-        pass
+        data = data.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, which Python's reader of bytes takes as well
     import json
 
     # Half of a surrogate pair as an escape, or a character cut in two by a server's own chunking: Python's reader

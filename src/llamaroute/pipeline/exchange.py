@@ -143,7 +143,7 @@ def _stream(call: Call, head: Head) -> Plan[Reply]:
         end = not data
         if opening is not None:
             opening += data
-            start = opening.lstrip()[:1]
+            start = opening.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
             if data and not start and len(opening) < MAX_BUFFER:
                 continue
             data, opening = opening, None

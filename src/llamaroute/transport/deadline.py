@@ -8,6 +8,7 @@ https://www.encode.io/httpcore/network-backends/
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -30,7 +31,7 @@ SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple
 class Watch:
     """The moments of one connection's present request."""
 
-    __slots__ = ("address", "answer", "connected", "phase", "sent", "started", "total", "until")
+    __slots__ = ("address", "answer", "connected", "phase", "sent", "started", "stream", "total", "until")
 
     def __init__(self) -> None:
         self.address: str | None = None
@@ -39,6 +40,7 @@ class Watch:
         self.phase: Phase = "connect"
         self.sent = 0.0
         self.connected = False
+        self.stream: httpcore.NetworkStream | None = None
 
     def begin(self, connect: float, answer: float, total: float | None, address: str | None) -> None:
         """A request starts: connect first, if need be."""
@@ -73,6 +75,13 @@ class Watch:
         if left <= 0:
             raise error
         return left
+
+    def abort(self) -> None:
+        """Wake whoever waits on the socket, in whatever thread: closing it alone would leave them waiting."""
+        sock = self.stream.get_extra_info("socket") if self.stream is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     @property
     def connect_seconds(self) -> float:
@@ -120,6 +129,7 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, watch: Watch) -> None:
         self._inner = inner
         self._watch = watch
+        watch.stream = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
@@ -154,13 +164,13 @@ def _resolve(host: str, port: int, watch: Watch) -> list[str]:
     if _is_address(host):
         return [host]
     found: list[str] = []
-    failure: list[OSError] = []
+    failure: list[Exception] = []
 
     def ask() -> None:
         try:
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             found.extend(dict.fromkeys(str(info[4][0]) for info in infos))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for names that cannot be: empty or too long labels
             failure.append(error)
 
     thread = threading.Thread(target=ask, daemon=True, name="llamaroute-dns")

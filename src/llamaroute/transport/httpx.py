@@ -152,35 +152,53 @@ def _options(url: _Url, verify: bool | str, proxy: str | None) -> dict[str, Any]
     return options
 
 
-class _Parts:
-    """A body in pieces, so that a large image is not copied once more to join it."""
+class _Body:
+    """A request's body, in pieces so that a large image is not copied once more to join it.
+
+    Iterators by hand and not async generators: one that a failing upload leaves behind would have trio warn.
+    """
 
     __slots__ = ("_parts",)
 
-    def __init__(self, parts: tuple[bytes, ...]) -> None:
-        self._parts = parts
+    def __init__(self, body: bytes | tuple[bytes, ...]) -> None:
+        self._parts = (body,) if isinstance(body, bytes) else body
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._parts)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for part in self._parts:
-            yield part
+    def __aiter__(self) -> _AsyncParts:
+        return _AsyncParts(iter(self._parts))
+
+
+class _AsyncParts:
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+
+    def __aiter__(self) -> _AsyncParts:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return next(self._parts)
+        except StopIteration:
+            raise StopAsyncIteration from None
 
 
 def _request(send: Send, url: _Url) -> httpcore.Request:
     wire = send.request
     body = wire.body
     size = len(body) if isinstance(body, bytes) else sum(map(len, body))
-    headers = [(b"host", url.host_header), (b"user-agent", b"llamaroute"), (b"accept-encoding", b"identity")]
+    headers = {b"host": url.host_header, b"user-agent": b"llamaroute", b"accept-encoding": b"identity"}
     try:
-        headers += [(name.encode("ascii"), value.encode("latin-1")) for name, value in wire.headers.items()]
+        for name, value in wire.headers.items():
+            headers[name.lower().encode("ascii")] = value.encode("latin-1")
     except UnicodeEncodeError:
         raise InputError("a request header has characters that no HTTP header may hold") from None
     if body or wire.method != "GET":
-        headers.append((b"content-length", b"%d" % size))
-    content: Any = body if isinstance(body, bytes) else _Parts(body)
-    return httpcore.Request(wire.method.encode(), url.core, headers=headers, content=content)
+        headers[b"content-length"] = b"%d" % size
+    return httpcore.Request(wire.method.encode(), url.core, headers=list(headers.items()), content=_Body(body))
 
 
 def _head(response: httpcore.Response, watch: Watch) -> Head:
@@ -376,6 +394,8 @@ class HttpxResponse:
     def close(self) -> None:
         """See `base.Response`."""
         keep, self._keep = self._keep, None
+        if not self._ended:
+            self._connection.watch.abort()
         try:
             self._response.close()
         except Exception:
