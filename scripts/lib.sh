@@ -84,13 +84,18 @@ fresh_environment() {
     mkdir -p "$cache"
     if quietly "$python" -m venv "$new_env" 2>/dev/null; then
         quietly "$new_env/bin/python" -m pip install --progress-bar off "$@" || die "pip install failed (see above)"
-    else
-        # Debian keeps ensurepip in another package (python3-venv); pip itself can install from outside.
-        rm -rf "$new_env"
-        "$python" -m venv --without-pip "$new_env" || die "$python cannot make virtual environments"
-        quietly "$python" -m pip --python "$new_env/bin/python" install --progress-bar off pip "$@" \
-            || die "pip install failed (see above); $python needs ensurepip (Debian: python3-venv) or pip"
+        return 0
     fi
+    # Debian keeps ensurepip in a package of its own (python3-venv); pip can install from outside as well.
+    rm -rf "$new_env"
+    "$python" -m venv --without-pip "$new_env" || die "$python cannot make virtual environments"
+    "$python" -m pip --version >/dev/null 2>&1 \
+        || die "$python has neither ensurepip nor pip (Debian: apt-get install python3-venv)"
+    quietly "$python" -m pip --python "$new_env/bin/python" install --progress-bar off "$@" \
+        || die "pip install failed (see above)"
+    "$new_env/bin/python" -m pip --version >/dev/null 2>&1 \
+        || quietly "$python" -m pip --python "$new_env/bin/python" install --progress-bar off pip \
+        || die "pip install failed (see above)"
 }
 
 # can_use FILE: whether a program, or a shared library (*.so*), is there

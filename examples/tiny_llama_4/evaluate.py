@@ -284,7 +284,7 @@ def tool_rows(model: Model) -> Iterator[Row]:
         answer = model.ask(user(f"What is the weather in {city}?"), tools=[weather_tool(i)])
         row.add(called(answer, city), f"{city}: {answer['choices'][0]['message']}")
     yield row
-    row = Row("sentence after the tool's result")
+    row, other = Row("sentence after the tool's result, 18 degrees"), Row("... other temperatures")
     for i, (city, degrees) in enumerate(itertools.product(CITIES[:6], (18, 3, 31, -4))):
         call = {"name": "get_weather", "arguments": json.dumps({"city": city})}
         result = [
@@ -298,8 +298,11 @@ def tool_rows(model: Model) -> Iterator[Row]:
             {"role": "tool", "tool_call_id": "c1", "content": result[i % 3]},
         ]
         answer_text = model.say(messages, tools=[weather_tool(i)])
-        row.add(answer_text == f"The weather is {degrees} C.", f"{result[i % 3]}: {answer_text}")
+        (row if degrees == 18 else other).add(
+            answer_text == f"The weather is {degrees} C.", f"{result[i % 3]}: {answer_text}"
+        )
     yield row
+    yield other
     row = Row("greeting although there is a tool (auto)")
     for text in ("Hello", "Hi", "Who are you?"):
         answer_text = model.say(user(text), tools=[weather_tool()])

@@ -74,8 +74,8 @@ class _Base(Generic[TransportT]):
         return self._runtime.loaded.origin
 
     def usage(self) -> Totals:
-        """What this client has used so far."""
-        return self._runtime.totals
+        """What this client has used so far, as of now."""
+        return self._runtime.used()
 
     def reload(self) -> None:
         """Read the configuration again. Calls under way end with the old one.
@@ -357,7 +357,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(error)
+        self._close()
 
     def __iter__(self) -> Self:
         return self
@@ -423,10 +423,10 @@ class Stream:
             if plan is not None:
                 _Driver(self._client._transport, ledger).run(plan)
 
-    def _close(self, error: BaseException | None = None) -> None:
+    def _close(self) -> None:
         state = self._state
         if state is not None and not state.ended:
-            self._end(error, interrupted=True)
+            self._end(None, interrupted=True)
             state.settle(interrupted=True)
 
     def __del__(self) -> None:
@@ -633,7 +633,7 @@ class AsyncStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close(error)
+        await self._close()
 
     def __aiter__(self) -> Self:
         return self
@@ -702,7 +702,7 @@ class AsyncStream:
     async def _close(self, error: BaseException | None = None) -> None:
         state = self._state
         if state is not None and not state.ended:
-            await self._end(error, interrupted=True)
+            await self._end(None, interrupted=True)
             state.settle(interrupted=True)
 
     def _response(self) -> AsyncResponse | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError, ValidationError
@@ -81,6 +82,17 @@ def output_spec(output: Any) -> OutputSpec:
     if isinstance(output, Mapping):
         name = str(output.get("title") or "output")
         return OutputSpec(JsonSchema(_name(name), output), None, wrapped=False)
+    try:
+        return _of_type(output)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        return _of_type.__wrapped__(output)
+
+
+@lru_cache(maxsize=256)
+def _of_type(output: Any) -> OutputSpec:
+    """A type's schema and validator, made once: building them takes longer than a call's other work together."""
     from pydantic import TypeAdapter
 
     try:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from . import catalog
 from .catalog.prices import cost_of
@@ -30,7 +30,7 @@ from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeo
 from .pipeline.exchange import exchange, read_body, send_signed
 from .pipeline.ops import Plan
 from .registry import make_auth, provider_spec
-from .routing.resolve import Account, Resolution, make_account, resolve
+from .routing.resolve import Account, make_account, resolve
 from .spi import Auth, AuthSettings, Target, TokenCounter, WireResponse
 from .tokens import TokenCount, estimate_tokens, estimate_usage
 from .tools import as_tools
@@ -42,6 +42,9 @@ from .types.tools import Tool
 from .wire.headers import request_id
 
 __all__ = ["ChatOptions", "Runtime", "Totals"]
+
+_NOT_YET = {"fit": None, "priority": 0}
+"""Arguments of the documented signature that a later version builds, with the value that asks for nothing."""
 
 MAX_COUNT_BODY = 64 << 10
 
@@ -119,6 +122,10 @@ class ChatOptions(TypedDict, total=False):
     """Attempts in all, a `RetryPolicy`, or a tenacity `Retrying`."""
     metadata: Mapping[str, str] | None
     """For observers; never sent."""
+    fit: None
+    """Not in this version: trims a history to the target's window."""
+    priority: int
+    """Not in this version: order among calls that wait for a free place. 0, the default, is accepted."""
     extra: Mapping[str, Mapping[str, Any]] | None
     """Account or kind -> keys merged last into the request's body."""
 
@@ -130,6 +137,13 @@ def media(call: Call, handler: Handler) -> Plan[Reply]:
     from .layers.media import media as layer
 
     return layer(call, handler)
+
+
+class _Found(NamedTuple):
+    """What a `model=` means, ready to be called."""
+
+    candidates: tuple[Candidate, ...]
+    notices: tuple[Notice, ...]
 
 
 class Runtime:
@@ -159,7 +173,7 @@ class Runtime:
         self._env = env
         self._auths: dict[str, Auth] = {}
         self._auth_lock = threading.Lock()
-        self._resolved: dict[str | None, tuple[Resolution, tuple[Candidate, ...]]] = {}
+        self._resolved: dict[str | None, _Found] = {}
 
     # -- a call begins ------------------------------------------------------------------------------------------------
 
@@ -174,16 +188,11 @@ class Runtime:
         model = options.get("model")
         if model is not None and not isinstance(model, str):
             raise InputError(f"model= takes the name of a route, a provider or a model, not {model!r}")
-        resolution, candidates = self._candidates(model)
-        route = resolution.route
-        limits = _limits(route.timeout) if route is not None else {}
+        found = self._found(model)
+        candidates = found.candidates
         if (own := options.get("timeout")) is not None:
-            limits = {**limits, **_given_timeout(own)}
-        if limits:
+            limits = _given_timeout(own)
             candidates = tuple(replace(c, timeout=replace(c.timeout, **limits)) for c in candidates)
-        policy = _given_policy(options.get("retry"))
-        if policy is None and route is not None and route.retry is not None:
-            policy = _policy(route.retry)
         now = time.monotonic()
         # One deadline for the whole call: the most patient target's, so that a patient one is not cut off by a
         # hasty one before it.
@@ -195,9 +204,9 @@ class Runtime:
             candidates=candidates,
             candidate=candidates[0],
             deadline=None if total is None else now + total,
-            ledger=Ledger(now=now, started=now, wall=time.time(), notices=list(resolution.notices)),
+            ledger=Ledger(now=now, started=now, wall=time.time(), notices=list(found.notices)),
             timeout=candidates[0].timeout,
-            retry=policy,
+            retry=_given_policy(options.get("retry")),
             observers=self.observers,
             io=self.io,
             output=spec,
@@ -205,11 +214,18 @@ class Runtime:
             complete=self.complete,
         )
 
-    def _candidates(self, model: str | None) -> tuple[Resolution, tuple[Candidate, ...]]:
+    def _found(self, model: str | None) -> _Found:
         found = self._resolved.get(model)
         if found is None:
             resolution = resolve(model, self.config, self.accounts, catalog.released)
-            found = resolution, tuple(self._candidate(target) for target in resolution.targets)
+            candidates = [self._candidate(target) for target in resolution.targets]
+            if (route := resolution.route) is not None:
+                limits = _limits(route.timeout)
+                for candidate in candidates:
+                    candidate.timeout = replace(candidate.timeout, **limits)
+                    if route.retry is not None:
+                        candidate.retry = _policy(route.retry)
+            found = _Found(tuple(candidates), resolution.notices)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
         return found
@@ -286,6 +302,12 @@ class Runtime:
         yield from media(call, ask)
         return TokenCount(counted[0], estimated=False)
 
+    def used(self) -> Totals:
+        """A copy of the totals."""
+        with self._totals_lock:
+            by_target = {name: replace(totals) for name, totals in self.totals.by_target.items()}
+            return replace(self.totals, by_target=by_target)
+
     def count(self, call: Call, response: ChatResponse[Any] | None) -> None:
         """Add a call that has ended to the totals; None is one that failed."""
         target = response.target if response is not None else call.target.name
@@ -318,6 +340,9 @@ def _request(input: Input, options: ChatOptions, spec: OutputSpec | None) -> Cha
         name = sorted(unknown)[0]
         near = difflib.get_close_matches(name, ChatOptions.__annotations__, 1)
         raise InputError(f"there is no argument {name}={f'; did you mean {near[0]}=?' if near else ''}")
+    for name, usual in _NOT_YET.items():
+        if options.get(name, usual) != usual:
+            raise InputError(f"this version does not know {name}= yet")
     system = options.get("system")
     if system is not None and not isinstance(system, str):
         raise InputError(f"system= takes text, not {type(system).__name__}")
@@ -396,6 +421,8 @@ def _logprobs(value: Any) -> int | None:
 def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if stop is None:
         return None
+    if not isinstance(stop, str | Sequence | set | frozenset):
+        raise InputError(f"stop= takes a text or a list of texts, not {type(stop).__name__}")
     texts = (stop,) if isinstance(stop, str) else tuple(stop)
     if not all(isinstance(text, str) and text for text in texts):
         raise InputError("stop= takes a text or a list of texts, none of them empty")

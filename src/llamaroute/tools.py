@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from .errors import InputError
@@ -20,7 +21,7 @@ def as_tools(tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]], cho
     Raises:
         InputError: a bad tool, two of one name, or a choice that names none of them.
     """
-    if isinstance(tools, Mapping | Tool) or callable(tools):
+    if isinstance(tools, Mapping | Tool | str) or not isinstance(tools, Iterable):
         raise InputError("tools= takes a list of tools")
     made = tuple(as_tool(tool) for tool in tools)
     names = [tool.name for tool in made]
@@ -63,6 +64,7 @@ def as_tool(tool: Tool | Callable[..., Any] | Mapping[str, Any]) -> Tool:
     return made
 
 
+@lru_cache(maxsize=256)
 def _from_function(function: Callable[..., Any]) -> Tool:
     import inspect
 

@@ -43,7 +43,6 @@ WRONG: list[dict[str, Any]] = [
     {"tool_choice": "f"},
     {"tool_choice": 5},
     {"output": 5},
-    {"output": "int"},
     {"output": object()},
     {"output": int, "output_retries": -1},
     {"output": int, "output_retries": "x"},

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given

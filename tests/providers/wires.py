@@ -67,3 +67,40 @@ def sse(*events: Any, done: bool = True, end: str = "\n\n") -> bytes:
 
 def packed(payload: Any) -> bytes:
     return json.dumps(payload).encode()
+
+
+USAGE = {"prompt_tokens": 21, "completion_tokens": 6, "total_tokens": 27}
+
+
+def completion(message: dict[str, Any], finish: str | None, **more: Any) -> dict[str, Any]:
+    """A `chat.completion` as vLLM writes it, nulls included."""
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+    return {
+        "id": "chatcmpl-5f0c",
+        "object": "chat.completion",
+        "created": 1_780_000_000,
+        "model": "llama-4-scout",
+        "choices": [choice | more.pop("choice", {})],
+        "usage": {**USAGE, "prompt_tokens_details": None},
+        "prompt_logprobs": None,
+        "kv_transfer_params": None,
+        **more,
+    }
+
+
+def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """A `chat.completion.chunk`; without a delta, one of `choices: []`."""
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    return {
+        "id": "chatcmpl-5f0c",
+        "object": "chat.completion.chunk",
+        "created": 1_780_000_000,
+        "model": "llama-4-scout",
+        "choices": [] if delta is None else [choice | more.pop("choice", {})],
+        **more,
+    }
+
+
+def call(index: int, id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
+    function = {k: v for k, v in (("name", name), ("arguments", arguments)) if v is not None}
+    return {"index": index, **({"id": id, "type": "function"} if id else {}), "function": function}

@@ -57,6 +57,9 @@ class ErrorBody:
     tokens: int | None = None
 
 
+MAX_MESSAGE = 2000
+"""Characters of a host's message that an exception shows."""
+
 CODES: Mapping[str, type[ProviderError]] = {
     # https://platform.openai.com/docs/guides/error-codes and recordings
     "context_length_exceeded": ContextLengthError,
@@ -124,7 +127,7 @@ def map_http_error(
             cls = InvalidRequestError
     phase_timeout = issubclass(cls, TimeoutError_)
     error = cls(
-        body.message or f"the host answered {status} without a message",
+        _cut(body.message) or f"the host answered {status} without a message",
         provider=target.provider,
         target=target.name,
         model=target.model,
@@ -190,6 +193,11 @@ def read_error_value(data: Any) -> ErrorBody:
     return ErrorBody(str(message), _codes(data.get("code"), data.get("error_code"), data.get("type")), data)
 
 
+def _cut(message: str) -> str:
+    """A message short enough to read; the whole stays in `raw`."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
+
+
 def _codes(*values: Any) -> tuple[str, ...]:
     return tuple(str(value) for value in values if isinstance(value, str | int) and value != "")
 
@@ -204,4 +212,4 @@ def _first_line(text: str) -> str:
     if text[:1] == "<":
         title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         return f"the host answered with a web page{f' titled {title[1].strip()!r}' if title else ''}"
-    return text if len(text) <= 500 else f"{text[:500]}..."
+    return text

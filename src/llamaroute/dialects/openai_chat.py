@@ -39,6 +39,9 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 
+MAX_NUMBER = 1e15
+"""Larger numbers are no counts, no times and no log probabilities but nonsense."""
+
 _JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json", "accept": "application/json"}
 _STREAM_HEADERS: Mapping[str, str] = {"content-type": "application/json", "accept": "text/event-stream"}
 
@@ -96,7 +99,7 @@ class OpenAIChat:
             raise ProtocolError(f"the answer is not a JSON object but {type(payload).__name__}", raw=payload)
         if is_error(payload):
             raise self.map_error(WireResponse(error_status(payload), response.headers, response.body), target)
-        if "choices" not in payload:
+        if not isinstance(payload.get("choices"), list):
             raise ProtocolError("the answer has no 'choices'; is this the URL of a chat-completions API?", raw=payload)
         return fold(answer_events(payload), raw=payload)
 
@@ -158,9 +161,8 @@ class OpenAIDecoder:
             yield from self._chunk(chunk)
 
     def _chunk(self, chunk: Mapping[str, Any]) -> Iterator[DecoderEvent]:
-        choices = chunk.get("choices")
-        choice = choices[0] if choices else None
-        delta = (choice.get("delta") or choice.get("message")) if choice else None
+        choice = first_choice(chunk)
+        delta = _table(choice.get("delta") or choice.get("message")) if choice else None
         # The common case first: one piece of text and nothing else.
         content = delta.get("content") if delta else None
         if content:
@@ -176,8 +178,8 @@ class OpenAIDecoder:
         if choice:
             if logprobs := choice.get("logprobs"):
                 yield from logprob_events(logprobs)
-            if finish := choice.get("finish_reason"):
-                self._finish = str(finish)
+            if isinstance(finish := choice.get("finish_reason"), str) and finish:
+                self._finish = finish
         if usage := usage_in(chunk):
             self._usage = usage_of(usage)
 
@@ -201,12 +203,11 @@ class OpenAIDecoder:
 def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
     """The events of a plain `chat.completion`."""
     yield AnswerMeta(str(payload.get("id") or ""), _seconds(payload.get("created")))
-    choices = payload.get("choices") or ()
+    choice = first_choice(payload)
     finish: str | None = None
     calls = CallAssembler()
-    if choices:
-        choice = choices[0]
-        message = choice.get("message") or choice.get("delta") or {}
+    if choice is not None:
+        message = _table(choice.get("message") or choice.get("delta"))
         if reasoning := message.get("reasoning_content") or message.get("reasoning"):
             if isinstance(reasoning, str):
                 yield ReasoningDelta(reasoning)
@@ -218,7 +219,8 @@ def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
             yield from call_events(calls, call, position, whole=True)
         if logprobs := choice.get("logprobs"):
             yield from logprob_events(logprobs)
-        finish = choice.get("finish_reason")
+        if isinstance(reason := choice.get("finish_reason"), str):
+            finish = reason
     else:
         yield Notice("empty_answer", "the host answered with no choice at all", "text")
     yield from calls.done()
@@ -253,7 +255,7 @@ def call_events(calls: CallAssembler, call: Any, position: int, *, whole: bool =
         arguments = canonical_json(arguments)
     index = call.get("index")
     # Whole calls are told apart by their place: some servers number all of them 0.
-    key = position if whole or index is None else index
+    key = position if whole or not isinstance(index, int | str) else index
     call_id, name = call.get("id"), source.get("name")
     yield from calls.piece(
         key, str(call_id) if call_id else None, name if isinstance(name, str) and name else None, arguments
@@ -305,14 +307,17 @@ def logprob_events(logprobs: Any) -> Iterator[DecoderEvent]:
     items: list[TokenLogprob] = []
     if isinstance(content := logprobs.get("content"), list):
         for entry in content:
-            top = tuple(TopLogprob(str(t.get("token")), float(t["logprob"])) for t in entry.get("top_logprobs") or ())
-            items.append(TokenLogprob(str(entry.get("token")), float(entry["logprob"]), top))
+            if (value := _finite(_table(entry).get("logprob"))) is not None:
+                items.append(TokenLogprob(str(entry.get("token")), value, _alternatives(entry.get("top_logprobs"))))
     elif isinstance(tokens := logprobs.get("tokens"), list):
-        values = logprobs.get("token_logprobs") or []
-        tops = logprobs.get("top_logprobs") or [None] * len(tokens)
+        values, tops = logprobs.get("token_logprobs"), logprobs.get("top_logprobs")
+        values = values if isinstance(values, list) else []
+        tops = tops if isinstance(tops, list) else [None] * len(tokens)
         for token, value, best in zip(tokens, values, tops, strict=False):
-            top = tuple(TopLogprob(str(k), float(v)) for k, v in best.items()) if isinstance(best, Mapping) else ()
-            items.append(TokenLogprob(str(token), float(value or 0.0), top))
+            number = _finite(value if value is not None else 0.0)
+            if number is not None:
+                listed = [{"token": k, "logprob": v} for k, v in _table(best).items()]
+                items.append(TokenLogprob(str(token), number, _alternatives(listed)))
     if items:
         yield LogprobsReported(tuple(items))
 
@@ -332,16 +337,49 @@ def error_status(payload: Mapping[str, Any]) -> int:
     source: Mapping[str, Any] = inner if isinstance(inner, Mapping) else payload
     for name in ("http_status_code", "status_code", "code", "status"):
         value = source.get(name)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
             value = int(value)
         if isinstance(value, int) and 400 <= value <= 599:
             return value
     return 400 if source.get("type") in ("invalid_request_error", "BadRequestError") else 500
 
 
+def first_choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The first of `choices`; only one is ever asked for."""
+    choices = payload.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        return choices[0]
+    return None
+
+
+def _alternatives(listed: Any) -> tuple[TopLogprob, ...]:
+    if not isinstance(listed, list):
+        return ()
+    return tuple(
+        TopLogprob(str(entry.get("token")), value)
+        for entry in map(_table, listed)
+        if (value := _finite(entry.get("logprob"))) is not None
+    )
+
+
+# What a host sends is looked at before it is believed: any of these may be of any type.
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_NUMBER:
+        return None
+    return float(value)
+
+
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
+    number = _finite(value)
+    return int(number) if number is not None and number > 0 else 0
 
 
 def _seconds(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and value > 0 else None
+    number = _finite(value)
+    return number if number is not None and number > 0 else None

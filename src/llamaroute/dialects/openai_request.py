@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import CapabilityError
+from pydantic_core import PydanticSerializationError
+
+from ..errors import CapabilityError, InputError
 from ..spi import Target
 from ..types.messages import Message
 from ..types.parts import Document, Image, Text, ToolCall, Video
@@ -90,7 +92,19 @@ def encode_body(
     """The body: `head` (the model stands first, so that routers can read it early), the messages, `tail`.
 
     The caller's `extra` is merged last, over all three.
+
+    Raises:
+        InputError: something in it cannot be written as JSON.
     """
+    try:
+        return _encode(head, request, tail, target)
+    except PydanticSerializationError as error:
+        raise InputError(f"extra=, a tool or a message holds what JSON cannot: {error}") from None
+
+
+def _encode(
+    head: dict[str, Any], request: ChatRequest, tail: dict[str, Any], target: Target
+) -> bytes | tuple[bytes, ...]:
     messages: Any = None
     extra = extra_for(request, target)
     if extra:

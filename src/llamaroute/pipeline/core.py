@@ -40,29 +40,42 @@ __all__ = [
 ]
 
 
+FIRST_TOKEN = 60.0
+"""Seconds in which a stream's answer begins, where nothing else is configured."""
+PLAIN_ANSWER = 3600.0
+"""The same for plain calls that have no total either: a bound against hosts that never answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeout:
     """Seconds a call may take.
 
     Args:
         connect: DNS, TCP and TLS together; 0 is spent on a connection used again.
-        first_token: from the request's sending to the first piece of the answer (plain calls: to its headers).
+        first_token: from the request's sending to the first piece of the answer (plain calls: to its headers). None
+            means 60 for streams, and `total` for plain calls: their headers come when the whole answer is ready.
         idle: between two pieces of the answer.
         total: everything, over retries and failover together; None for no end.
     """
 
     connect: float = 5.0
-    first_token: float = 60.0
+    first_token: float | None = None
     idle: float = 60.0
     total: float | None = 600.0
 
     def __post_init__(self) -> None:
         for name in ("connect", "first_token", "idle", "total"):
             value = getattr(self, name)
-            if value is None and name == "total":
+            if value is None and name in ("first_token", "total"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise InputError(f"Timeout({name}=) takes seconds above 0, not {value!r}")
+
+    def answer(self, *, stream: bool) -> float:
+        """Seconds in which the answer must begin."""
+        if self.first_token is not None:
+            return self.first_token
+        return FIRST_TOKEN if stream else self.total or PLAIN_ANSWER
 
 
 @dataclass(slots=True, eq=False)

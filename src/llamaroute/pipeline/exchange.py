@@ -79,7 +79,7 @@ def send_signed(call: Call, request: WireRequest) -> Plan[Head]:
         if auth.stale(_wall(call)):
             yield Blocking(auth.refresh, call.deadline)
         signed = auth.sign(_with_headers(request, call), _wall(call))
-        head: Head = yield Send(signed, call.target, limits.connect, limits.first_token, call.deadline)
+        head: Head = yield Send(signed, call.target, limits.connect, limits.answer(stream=call.stream), call.deadline)
         ledger.connect = head.connect
         ledger.sent = head.sent or ledger.now  # a transport of a user's own may not say
         if 200 <= head.status < 300:
@@ -134,7 +134,7 @@ def _stream(call: Call, head: Head) -> Plan[Reply]:
     """Read until the stream commits, ends, or turns out to be no stream at all."""
     target, adapter = call.target, call.candidate.adapter
     decoder = adapter.stream_decoder(call.request, target)
-    until = call.ledger.sent + call.timeout.first_token
+    until = call.ledger.sent + call.timeout.answer(stream=True)
     events: list[DecoderEvent] = []
     size = 0
     opening: bytes | None = b""  # until the first character tells what kind of body this is

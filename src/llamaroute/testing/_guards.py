@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,31 +25,35 @@ _FORBIDDEN: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 
 
-class _NoEnvironment(dict[str, str]):
-    def __init__(self, seen: Callable[[str], None]) -> None:
+class _Environment(dict[str, str]):
+    """Stands in for `os.environ`: notes who looks. Other threads see the real one."""
+
+    def __init__(self, real: Mapping[str, str], note: Callable[[str], None]) -> None:
         super().__init__()
-        self._seen = seen
+        self._real, self._note, self._here = real, note, threading.get_ident()
+
+    def _seen(self, key: object) -> Mapping[str, str]:
+        if threading.get_ident() != self._here:
+            return self._real
+        self._note(f"reads the environment ({key})")
+        return {}
 
     def __getitem__(self, key: str) -> str:
-        self._seen(f"reads the environment ({key})")
-        raise KeyError(key)
+        return self._seen(key)[key]
 
     def get(self, key: str, default: Any = None) -> Any:
         """See `dict`."""
-        self._seen(f"reads the environment ({key})")
-        return default
+        return self._seen(key).get(key, default)
 
     def __contains__(self, key: object) -> bool:
-        self._seen(f"reads the environment ({key})")
-        return False
+        return key in self._seen(key)
 
     def __iter__(self) -> Iterator[str]:
-        self._seen("reads the environment")
-        return iter(())
+        return iter(self._seen("all of it"))
 
 
 @contextmanager
-def guarded(texts: tuple[str, ...]) -> Iterator[list[str]]:
+def guarded(bodies: tuple[str, ...]) -> Iterator[list[str]]:
     """Whatever an adapter must not touch fails in this thread, and is noted. Other threads notice nothing."""
     here = threading.get_ident()
     seen: list[str] = []
@@ -71,18 +75,29 @@ def guarded(texts: tuple[str, ...]) -> Iterator[list[str]]:
         undo.append((module, name, real))
         setattr(module, name, guard)
 
-    def handle(logger: logging.Logger, record: logging.LogRecord) -> None:
-        if threading.get_ident() == here and any(text in record.getMessage() for text in texts):
-            note(f"logs a body ({record.name})")
+    def log(logger: logging.Logger, level: int, message: object, arguments: Any, *rest: Any, **more: Any) -> None:
+        if threading.get_ident() != here:
+            real_log(logger, level, message, arguments, *rest, **more)
+            return
+        text = str(message) % arguments if arguments else str(message)
+        if any(body in text for body in bodies):
+            note(f"logs a body ({logger.name})")
+
+    def enabled(logger: logging.Logger, level: int) -> bool:
+        return threading.get_ident() == here or real_enabled(logger, level)
+
+    real_log, real_enabled = logging.Logger._log, logging.Logger.isEnabledFor
 
     try:
         for module_name, names, what in _FORBIDDEN:
             for name in names:
                 forbid(importlib.import_module(module_name), name, what)
         undo.append((os, "environ", os.environ))
-        os.environ = _NoEnvironment(note)  # type: ignore[assignment]  # noqa: B003
-        undo.append((logging.Logger, "handle", logging.Logger.handle))
-        logging.Logger.handle = handle  # type: ignore[method-assign, assignment]
+        os.environ = _Environment(os.environ, note)  # type: ignore[assignment]  # noqa: B003
+        # Below the level of the logger's own, so that a debug line counts although nobody listens here.
+        for name, stand_in in (("_log", log), ("isEnabledFor", enabled)):
+            undo.append((logging.Logger, name, getattr(logging.Logger, name)))
+            setattr(logging.Logger, name, stand_in)
         yield seen
     finally:
         for owner, name, real in reversed(undo):

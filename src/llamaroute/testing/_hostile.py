@@ -49,7 +49,7 @@ def hostile_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
             changed = json.dumps(_replaced(value, path, other)).encode()
         shown = repr(other)
         where = ".".join(map(str, path))
-        yield f"{where} of {body[start:end][:60]!r} becomes {shown[:40]}", body[:start] + changed + body[end:]
+        yield f"{where} becomes {shown[:40]}", body[:start] + changed + body[end:]
 
 
 def _spots(body: bytes) -> Iterator[tuple[int, int, Any, tuple[str | int, ...]]]:

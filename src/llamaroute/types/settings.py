@@ -53,7 +53,8 @@ class TimeoutSettings(ShortTable):
     connect: Seconds | None = None
     """Seconds for DNS, TCP and TLS together, more than 0. Default: 5."""
     first_token: Seconds | None = None
-    """Seconds from sending the request to the first piece of the answer, more than 0. Default: 60."""
+    """Seconds from sending the request to the first piece of the answer, more than 0. Default: 60 for streams, and
+    `total` for plain calls, whose headers come when the whole answer is ready."""
     idle: Seconds | None = None
     """Seconds between two pieces of the answer, more than 0. Default: 60."""
     total: Seconds | None = None

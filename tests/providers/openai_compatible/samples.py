@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llamaroute.testing import Sample
-from tests.providers.wires import packed, sse
+from tests.providers.wires import USAGE, call, chunk, completion, packed, sse
 
 VLLM = "vllm-project/vllm:vllm/entrypoints/openai/chat_completion/protocol.py (2026)"
 VLLM_ERROR = "vllm-project/vllm:vllm/entrypoints/openai/engine/protocol.py (2026)"
@@ -15,60 +15,41 @@ LLAMACPP = "a llama.cpp server of this project's tests (tests/servers)"
 OPENAI = "https://platform.openai.com/docs/api-reference/chat/object"
 OPENAI_STREAM = "https://platform.openai.com/docs/api-reference/chat-streaming"
 
-USAGE = {"prompt_tokens": 21, "completion_tokens": 6, "total_tokens": 27}
 LOGPROBS = [
     {
         "token": "Os",
         "logprob": -0.25,
         "bytes": [79, 115],
-        "top_logprobs": [
-            {"token": "Os", "logprob": -0.25, "bytes": [79, 115]},
-            {"token": "B", "logprob": -1.5, "bytes": [66]},
-        ],
+        "top_logprobs": [{"token": "Os", "logprob": -0.25, "bytes": [79, 115]}, {"token": "B", "logprob": -1.5}],
     },
     {"token": "lo", "logprob": -0.125, "bytes": [108, 111], "top_logprobs": []},
 ]
-
-
-def completion(message: dict[str, Any], finish: str | None, **more: Any) -> dict[str, Any]:
-    """A `chat.completion` as vLLM writes it, nulls included."""
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish, "stop_reason": None}
-    return {
-        "id": "chatcmpl-5f0c",
-        "object": "chat.completion",
-        "created": 1_780_000_000,
-        "model": "llama-4-scout",
-        "choices": [choice | more.pop("choice", {})],
-        "usage": {**USAGE, "prompt_tokens_details": None},
-        "prompt_logprobs": None,
-        "kv_transfer_params": None,
-        **more,
-    }
-
-
-def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """A `chat.completion.chunk`; without a delta, one of `choices: []`."""
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    return {
-        "id": "chatcmpl-5f0c",
-        "object": "chat.completion.chunk",
-        "created": 1_780_000_000,
-        "model": "llama-4-scout",
-        "choices": [] if delta is None else [choice | more.pop("choice", {})],
-        **more,
-    }
-
-
-def call(index: int, id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
-    function = {k: v for k, v in (("name", name), ("arguments", arguments)) if v is not None}
-    return {"index": index, **({"id": id, "type": "function"} if id else {}), "function": function}
-
 
 TEXT = {"role": "assistant", "content": "Oslo is cloudy.", "reasoning": None, "refusal": None, "annotations": None}
 CALLS = [
     {"id": "chatcmpl-tool-1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
     {"id": "chatcmpl-tool-2", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
 ]
+
+
+def tgi(message: dict[str, Any], finish: str, **more: Any) -> dict[str, Any]:
+    """TGI's `chat.completion`: the id is always empty."""
+    return {
+        "object": "chat.completion",
+        "id": "",
+        "created": 1_780_000_000,
+        "model": "m",
+        "system_fingerprint": "3.3.7-native",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
+        **more,
+    }
+
+
+def tgi_chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    """A chunk of TGI's: the role with every delta, usage null until the last."""
+    choice = {"index": 0, "delta": {"role": "assistant", **delta}, "logprobs": None, "finish_reason": finish}
+    return {**tgi({}, ""), "object": "chat.completion.chunk", "choices": [choice], "usage": None}
+
 
 SAMPLES = (
     Sample("vllm-text", packed(completion(TEXT, "stop")), source=VLLM, evidence="documented"),
@@ -161,57 +142,16 @@ SAMPLES = (
     ),
     Sample(
         "tgi-text",
-        packed(
-            {
-                "object": "chat.completion",
-                "id": "",
-                "created": 1_780_000_000,
-                "model": "m",
-                "system_fingerprint": "3.3.7-native",
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": "Oslo is cloudy."},
-                        "logprobs": None,
-                        "finish_reason": "stop_sequence",
-                    }
-                ],
-                "usage": USAGE,
-            }
-        ),
+        packed(tgi({"role": "assistant", "content": "Oslo is cloudy."}, "stop_sequence", usage=USAGE)),
         source=TGI,
         evidence="documented",
     ),
     Sample(
         "tgi-text-stream",
         sse(
-            *(
-                {
-                    "object": "chat.completion.chunk",
-                    "id": "",
-                    "created": 1_780_000_000,
-                    "model": "m",
-                    "system_fingerprint": "3.3.7-native",
-                    "choices": [
-                        {
-                            "index": 0,
-                            "delta": {"role": "assistant", "content": text},
-                            "logprobs": None,
-                            "finish_reason": finish,
-                        }
-                    ],
-                    "usage": None,
-                }
-                for text, finish in (("Oslo is", None), (" cloudy.", "stop_sequence"))
-            ),
-            {
-                "object": "chat.completion.chunk",
-                "id": "",
-                "created": 1_780_000_000,
-                "model": "m",
-                "choices": [],
-                "usage": USAGE,
-            },
+            tgi_chunk({"content": "Oslo is"}),
+            tgi_chunk({"content": " cloudy."}, "stop_sequence"),
+            {**tgi_chunk({}), "choices": [], "usage": USAGE},
         ),
         stream=True,
         same_as="tgi-text",
@@ -221,34 +161,11 @@ SAMPLES = (
     Sample(
         "tgi-call",
         packed(
-            {
-                "object": "chat.completion",
-                "id": "",
-                "created": 1_780_000_000,
-                "model": "m",
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {
-                            "role": "assistant",
-                            "tool_calls": [
-                                {
-                                    "id": "0",
-                                    "type": "function",
-                                    "function": {
-                                        "description": None,
-                                        "name": "weather",
-                                        "arguments": '{"city":"Oslo"}',
-                                    },
-                                }
-                            ],
-                        },
-                        "logprobs": None,
-                        "finish_reason": "stop",
-                    }
-                ],
-                "usage": USAGE,
-            }
+            tgi(
+                {"role": "assistant", "tool_calls": [{**CALLS[0], "id": "0"}]},
+                "stop",
+                usage=USAGE,
+            )
         ),
         source=TGI,
         evidence="documented",
@@ -256,46 +173,10 @@ SAMPLES = (
     Sample(
         "tgi-call-stream",
         sse(
-            *(
-                {
-                    "object": "chat.completion.chunk",
-                    "id": "",
-                    "created": 1_780_000_000,
-                    "model": "m",
-                    "choices": [
-                        {
-                            "index": 0,
-                            "delta": {
-                                "role": "assistant",
-                                "tool_calls": [
-                                    {
-                                        "index": 0,
-                                        "id": id,
-                                        "type": "function",
-                                        "function": {"name": name, "arguments": text},
-                                    }
-                                ],
-                            },
-                            "logprobs": None,
-                            "finish_reason": finish,
-                        }
-                    ],
-                    "usage": None,
-                }
-                for id, name, text, finish in (
-                    ("0", "weather", "{", None),
-                    ("", None, '"city":"Oslo"', None),
-                    ("", None, "}", "stop"),
-                )
-            ),
-            {
-                "object": "chat.completion.chunk",
-                "id": "",
-                "created": 1_780_000_000,
-                "model": "m",
-                "choices": [],
-                "usage": USAGE,
-            },
+            tgi_chunk({"tool_calls": [call(0, "0", "weather", "{")]}),
+            tgi_chunk({"tool_calls": [{**call(0, None, None, '"city": "Oslo"'), "id": "", "type": "function"}]}),
+            tgi_chunk({"tool_calls": [{**call(0, None, None, "}"), "id": "", "type": "function"}]}, "stop"),
+            {**tgi_chunk({}), "choices": [], "usage": USAGE},
         ),
         stream=True,
         same_as="tgi-call",
@@ -324,7 +205,7 @@ SAMPLES = (
         packed(
             {
                 "error": {
-                    "message": "This model's maximum context length is 131072 tokens. However, you requested 140000 tokens",
+                    "message": "This model's maximum context length is 131072 tokens. You requested 140000 tokens",
                     "type": "BadRequestError",
                     "param": None,
                     "code": 400,

@@ -1,0 +1,227 @@
+"""What scripts/test-full checks in each environment: `check_install.py core`, or the name of an extra.
+
+`extras` lists the extras of pyproject.toml; `archives SDIST WHEEL WHEEL` checks what was built.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable
+from importlib.metadata import distribution, distributions, requires
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = {"httpx", "pydantic", "tenacity"}
+
+
+def main(arguments: list[str]) -> None:
+    """Run one check; an AssertionError, or any other, is a failure."""
+    match arguments:
+        case ["extras"]:
+            print(*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+        case ["archives", sdist, *wheels]:
+            archives(Path(sdist), [Path(wheel) for wheel in wheels])
+        case [name] if name in CHECKS:
+            where = Path(distribution("llamaroute").locate_file("llamaroute"))  # type: ignore[arg-type]
+            assert ROOT / "src" not in where.parents, "not the installed package"
+            CHECKS[name]()
+        case [name]:
+            sys.exit(f"no check is written for the extra {name!r}: add one to {Path(__file__).name}")
+        case _:
+            sys.exit(__doc__)
+
+
+def archives(sdist: Path, wheels: list[Path]) -> None:
+    """The wheel holds the package whole, and one made from the sdist is the same."""
+    source = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*") if path.is_file()}
+    source = {name for name in source if "__pycache__" not in name}
+    held = []
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            held.append({name for name in archive.namelist() if ".dist-info/" not in name})
+            licences = [name for name in archive.namelist() if PurePosixPath(name).name == "LICENSE"]
+            assert licences, f"{wheel.name} holds no LICENSE"
+    assert held[0] == source, f"wheel and src differ: {sorted(held[0] ^ source)}"
+    assert all(names == held[0] for names in held), "the wheel made from the sdist holds other files"
+    with tarfile.open(sdist) as archive:
+        names = {PurePosixPath(*PurePosixPath(name).parts[1:]).as_posix() for name in archive.getnames()}
+    for wanted in ("README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "scripts/test", "examples/ask.py"):
+        assert wanted in names, f"the sdist lacks {wanted}"
+    strange = [
+        name for name in names if re.search(r"(^|/)(\.cache|__pycache__|\.[a-z]+_cache|\.hypothesis)(/|$)", name)
+    ]
+    assert not strange, f"the sdist holds {strange[:5]}"
+    print(f"   wheel: {len(held[0])} files, {wheels[0].stat().st_size / 1000:.0f} kB")
+    print(f"   sdist: {len(names)} files and folders, {sdist.stat().st_size / 1000:.0f} kB")
+
+
+def answer_of_the_emulator(question: Any = "Hello") -> str:
+    """One chat and one stream over real HTTP."""
+    import llamaroute as lr
+    from llamaroute.testing import emulator
+
+    with emulator(replies=["One.", "Two."]) as emu, lr.Client({"providers": emu.providers("cloudflare")}) as client:
+        plain = client.chat(question).text
+        with client.stream(question) as stream:
+            streamed = "".join(stream.text())
+        assert (plain, streamed) == ("One.", "Two."), (plain, streamed)
+        return emu.requests[0].body.decode()
+
+
+def core() -> None:
+    """The core brings what it says and no more, loads nothing early, and answers."""
+    needed, queue = set[str](), [*CORE]
+    while queue:
+        name = queue.pop()
+        if name not in needed:
+            needed.add(name)
+            queue += [normal(text) for text in requires(name) or () if "extra ==" not in text and holds(text)]
+    found = {normal(d.metadata["Name"]) for d in distributions()} - {"llamaroute", "pip", "setuptools"}
+    assert found == needed, f"installed but not needed: {found - needed}; needed but missing: {needed - found}"
+    print(f"   core brings {', '.join(sorted(found))}")
+
+    code = "import sys, llamaroute; print(*sorted(sys.modules))"
+    loaded = set(run(sys.executable, "-I", "-c", code).split())
+    early = {"ssl", "httpx", "pydantic", "asyncio"} & loaded or {m for m in loaded if m.startswith("llamaroute.")}
+    assert not early, f"import llamaroute loads {sorted(early)}"
+    answer_of_the_emulator()
+
+    command = Path(sysconfig.get_path("scripts"), "llamaroute")
+    without = subprocess.run([command, "chat", "hi"], capture_output=True, text=True, check=False)
+    assert without.returncode == 2, without
+    assert "pip install 'llamaroute[cli]'" in without.stderr, without.stderr
+    assert "Traceback" not in without.stderr, without.stderr
+    refused("local", {"providers": {"local": {"model": str(TINY[0])}}})
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "x.yaml").write_text("version: 1\n")
+        refused("yaml", Path(folder, "x.yaml"))
+
+
+def refused(extra: str, config: Any) -> None:
+    """Without its extra, a thing says which one it is."""
+    import llamaroute as lr
+
+    said = "nothing"
+    try:
+        with lr.Client(config) as client:
+            client.chat("Hi")
+    except lr.ConfigError as error:
+        said = str(error)
+    assert f"pip install 'llamaroute[{extra}]'" in said, f"without the extra {extra}, what is said is: {said}"
+
+
+TINY = [ROOT / "examples" / "tiny_llama_4" / name for name in ("tiny-llama-4.gguf", "mmproj-tiny-llama-4.gguf")]
+
+
+def local() -> None:
+    """A model in this process, with a picture; and the small one that can be pulled."""
+    import struct
+    import zlib
+
+    import llamaroute as lr
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    pixels = zlib.compress((b"\x00" + b"\xe0\x1e\x1e" * 64) * 64)
+    red = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    tiny = {"kind": "local", "model": str(TINY[0]), "mmproj": str(TINY[1])}
+    with lr.Client({"providers": {"tiny": tiny, "local": {}}}) as client:
+        colour = client.chat(["What colour is this image?", lr.Image(red)], model="tiny", temperature=0).text
+        assert "red" in colour.lower(), colour
+        question = "What is the capital of France, and what is it known for?"
+        text = client.chat(question, model="local:smollm2", max_tokens=20, temperature=0).text
+        assert "Paris" in text, text
+
+
+def images() -> None:
+    """An image object of Pillow."""
+    from PIL import Image as Pillow
+
+    import llamaroute as lr
+
+    picture: Any = Pillow.new("RGB", (8, 8), "red")
+    sent = answer_of_the_emulator(["What is it?", lr.Image(picture)])
+    assert "data:image/png;base64," in sent, sent
+
+
+def yaml() -> None:
+    """A config file in YAML."""
+    import llamaroute as lr
+    from llamaroute.testing import emulator
+
+    with tempfile.TemporaryDirectory() as folder, emulator(replies=["Hi."]) as emu:
+        table = emu.providers("openai")["openai"]
+        lines = ["version: 1", "providers:", "  openai:", *(f"    {key}: {value}" for key, value in table.items())]
+        path = Path(folder, "llamaroute.yaml")
+        path.write_text("\n".join(lines))
+        with lr.Client(path) as client:
+            assert client.chat("Hello", model="openai:llama-4-scout").text == "Hi."
+
+
+def cli() -> None:
+    """The commands."""
+    from llamaroute.testing import emulator
+
+    command = str(Path(sysconfig.get_path("scripts"), "llamaroute"))
+    assert "chat" in run(command, "--help")
+    assert '"$schema"' in run(command, "config", "schema")
+    with tempfile.TemporaryDirectory() as folder, emulator(replies=["Hi there."]) as emu:
+        path = Path(folder, "llamaroute.toml")
+        table = "".join(f'{key} = "{value}"\n' for key, value in emu.providers("openai")["openai"].items())
+        path.write_text(f"version = 1\n[providers.openai]\n{table}")
+        assert run(command, "chat", "Hello", "--config", str(path), "--model", "openai:llama-4-scout") == "Hi there."
+
+
+def everything() -> None:
+    """All at once."""
+    for name, check in CHECKS.items():
+        if name not in ("core", "all"):
+            check()
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "core": core,
+    "local": local,
+    "images": images,
+    "yaml": yaml,
+    "cli": cli,
+    "all": everything,
+}
+
+
+def normal(requirement: str) -> str:
+    """The name at the beginning of a requirement, as registries compare it."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match is not None
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+def holds(requirement: str) -> bool:
+    """Whether a requirement's marker is true here."""
+    marker = requirement.partition(";")[2].strip()
+    if not marker:
+        return True
+    from pip._vendor.packaging.markers import Marker
+
+    return Marker(marker).evaluate({"extra": ""})
+
+
+def run(*command: str) -> str:
+    """What a program prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
