@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -40,6 +40,7 @@ __all__ = [
     "Auth",
     "AuthSettings",
     "DecoderEvent",
+    "HeaderText",
     "LogprobsReported",
     "ProviderSettings",
     "ProviderSpec",
@@ -52,6 +53,9 @@ __all__ = [
 ]
 
 SPI_VERSION = 1
+
+HeaderText = Annotated[str, Field(pattern=r"^[ -~]+$")]
+"""A setting that becomes a header: printable ASCII, at least one character."""
 
 
 class ProviderSettings(BaseModel):

@@ -81,6 +81,7 @@ CODES: Mapping[str, type[ProviderError]] = {
     "rate_limit_error": RateLimitError,
     "unavailable_error": OverloadedError,  # llama.cpp while it loads
     "overloaded": OverloadedError,  # TGI
+    "generation": ServerError,  # TGI's 424: the model failed while it generated
     "overloaded_error": OverloadedError,
     "unsupported_image": InvalidRequestError,  # the engine in this process
 }
@@ -119,20 +120,22 @@ def map_http_error(
     body = read_error(response.body)
     status = response.status
     cls = next((codes[code.lower()] for code in body.codes if code.lower() in codes), None)
-    if cls is None:
-        cls = class_for_status(status)
-        if issubclass(cls, InvalidRequestError) and re.search(_TOO_LONG, body.message):
-            cls = ContextLengthError
-        elif cls is ServerError and re.search(_NO_VISION, body.message):
-            cls = InvalidRequestError
+    cls = cls or class_for_status(status)
+    # A general "bad request", by code or by status, may be a prompt that is too long.
+    if cls is InvalidRequestError and re.search(_TOO_LONG, body.message):
+        cls = ContextLengthError
+    elif cls is ServerError and re.search(_NO_VISION, body.message):
+        cls = InvalidRequestError
     phase_timeout = issubclass(cls, TimeoutError_)
     error = cls(
-        _cut(body.message) or f"the host answered {status} without a message",
+        # Hugging Face puts the message of an answer without a body into a header.
+        _cut(body.message or response.headers.get("x-error-message", ""))
+        or f"the host answered {status} without a message",
         provider=target.provider,
         target=target.name,
         model=target.model,
         status=status,
-        code=body.codes[0] if body.codes else None,
+        code=body.codes[0] if body.codes else response.headers.get("x-error-code"),
         request_id=request_id(response.headers),
         retry_after=retry_after(response.headers),
         phase="first_token" if phase_timeout else None,

@@ -31,7 +31,7 @@ class Body:
 
     def value(self, value: Any) -> None:
         """Add a value as JSON."""
-        self._text.append(to_json(value))
+        self._text.append(to_json(value, inf_nan_mode="null"))  # JSON has no other word for them
 
     def blob(self, data: bytes) -> None:
         """Add a large piece by reference."""

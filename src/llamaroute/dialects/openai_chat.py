@@ -50,6 +50,10 @@ def _no_headers(request: ChatRequest, target: Target) -> Mapping[str, str]:
     return {}
 
 
+def _never(target: Target) -> bool:
+    return False
+
+
 def _as_it_is(body: dict[str, Any], request: ChatRequest, target: Target) -> None:
     pass
 
@@ -63,6 +67,7 @@ class OpenAIChat:
         schema_format: how the host wants a JSON schema in `response_format`.
         headers: what the host wants beside the usual headers.
         adjust: the last word over the parameters (the body without model and messages), before the caller's `extra`.
+        content_or_calls: whether the host takes either text or tool calls in an assistant's turn, not both.
         codes: error codes that say more than the status.
         stream_usage: ask for usage at the end of streams (`stream_options.include_usage`).
     """
@@ -71,6 +76,7 @@ class OpenAIChat:
     schema_format: Callable[[Target], SchemaFormat] = field(default=lambda target: openai_format)
     headers: Callable[[ChatRequest, Target], Mapping[str, str]] = _no_headers
     adjust: Callable[[dict[str, Any], ChatRequest, Target], None] = _as_it_is
+    content_or_calls: Callable[[Target], bool] = _never
     codes: Mapping[str, type[ProviderError]] = field(default_factory=lambda: CODES)
     stream_usage: bool = True
 
@@ -88,9 +94,12 @@ class OpenAIChat:
                 body["stream_options"] = {"include_usage": True}
         self.adjust(body, request, target)
         headers = {**(_STREAM_HEADERS if stream else _JSON_HEADERS), **self.headers(request, target)}
-        return WireRequest(
-            "POST", self.url(target), headers, encode_body({"model": target.model_id}, request, body, target)
-        )
+        either = self.content_or_calls(target)
+        encoded = encode_body({"model": target.model_id}, request, body, target, content_or_calls=either)
+        lost = either and any(message.tool_calls and message.text for message in request.messages)
+        message = f"{target.name} takes no text beside tool calls: the text of earlier turns with calls was left out"
+        warnings = (Notice("text_beside_calls", message, "tools"),) if lost else ()
+        return WireRequest("POST", self.url(target), headers, encoded, warnings)
 
     def parse_response(self, response: WireResponse, request: ChatRequest, target: Target) -> ChatResponse[Any]:
         """See `spi.Adapter`."""
@@ -251,12 +260,15 @@ def call_events(calls: CallAssembler, call: Any, position: int, *, whole: bool =
     arguments = source.get("arguments")
     if arguments is None:
         arguments = source.get("parameters")
-    if arguments is not None and not isinstance(arguments, str):
+    complete = arguments is not None and not isinstance(arguments, str)
+    if complete:
         arguments = canonical_json(arguments)
     index = call.get("index")
     # Whole calls are told apart by their place: some servers number all of them 0.
-    key = position if whole or not isinstance(index, int | str) else index
+    key: object = position if whole or not isinstance(index, int | str) else index
     call_id, name = call.get("id"), source.get("name")
+    if not whole and index is None and not call_id and name and (source is call or complete):
+        key = object()  # a call that is whole by itself and has nothing to be known by
     yield from calls.piece(
         key, str(call_id) if call_id else None, name if isinstance(name, str) and name else None, arguments
     )
@@ -326,7 +338,7 @@ def is_error(payload: Mapping[str, Any]) -> bool:
     """Whether a payload is an error, whatever its status was."""
     if payload.get("error"):
         return True
-    if "choices" in payload:
+    if payload.get("choices"):
         return False
     return bool(payload.get("errors")) or payload.get("object") == "error" or payload.get("success") is False
 

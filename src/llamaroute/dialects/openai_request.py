@@ -87,23 +87,23 @@ def extra_for(request: ChatRequest, target: Target) -> dict[str, Any]:
 
 
 def encode_body(
-    head: dict[str, Any], request: ChatRequest, tail: dict[str, Any], target: Target
+    head: dict[str, Any], request: ChatRequest, tail: dict[str, Any], target: Target, *, content_or_calls: bool = False
 ) -> bytes | tuple[bytes, ...]:
     """The body: `head` (the model stands first, so that routers can read it early), the messages, `tail`.
 
-    The caller's `extra` is merged last, over all three.
+    The caller's `extra` is merged last, over all three. `content_or_calls` leaves text out of turns with tool calls.
 
     Raises:
         InputError: something in it cannot be written as JSON.
     """
     try:
-        return _encode(head, request, tail, target)
+        return _encode(head, request, tail, target, content_or_calls)
     except PydanticSerializationError as error:
         raise InputError(f"extra=, a tool or a message holds what JSON cannot: {error}") from None
 
 
 def _encode(
-    head: dict[str, Any], request: ChatRequest, tail: dict[str, Any], target: Target
+    head: dict[str, Any], request: ChatRequest, tail: dict[str, Any], target: Target, content_or_calls: bool
 ) -> bytes | tuple[bytes, ...]:
     messages: Any = None
     extra = extra_for(request, target)
@@ -123,7 +123,7 @@ def _encode(
     if messages is not None:
         body.value(messages)
     else:
-        _messages(body, request, target)
+        _messages(body, request, target, content_or_calls)
     for key, value in tail.items():
         body.write(b",")
         body.value(key)
@@ -133,7 +133,7 @@ def _encode(
     return body.finish()
 
 
-def _messages(body: Body, request: ChatRequest, target: Target) -> None:
+def _messages(body: Body, request: ChatRequest, target: Target, content_or_calls: bool) -> None:
     body.write(b"[")
     for position, message in enumerate(request.messages):
         if position:
@@ -141,13 +141,13 @@ def _messages(body: Body, request: ChatRequest, target: Target) -> None:
         # Content of text alone goes as a string everywhere: servers that know no parts refuse an array
         # (Cloudflare's 5006 "Type mismatch of '/messages/0/content', 'array' not in 'string'").
         if all(isinstance(part, Text | ToolCall) for part in message.parts):
-            body.value(_text_message(message, position))
+            body.value(_text_message(message, position, content_or_calls))
         else:
             _mixed_message(body, message, target)
     body.write(b"]")
 
 
-def _text_message(message: Message, position: int) -> dict[str, Any]:
+def _text_message(message: Message, position: int, content_or_calls: bool) -> dict[str, Any]:
     texts = [part.text for part in message.parts if isinstance(part, Text)]
     out: dict[str, Any] = {
         "role": message.role,
@@ -162,10 +162,12 @@ def _text_message(message: Message, position: int) -> dict[str, Any]:
             }
             for index, call in enumerate(calls)
         ]
+        if content_or_calls:
+            del out["content"]
     if message.role == "tool":
         out["tool_call_id"] = message.tool_call_id
-        if message.name:
-            out["name"] = message.name
+    if message.name:
+        out["name"] = message.name
     return out
 
 
@@ -175,6 +177,9 @@ def _mixed_message(body: Body, message: Message, target: Target) -> None:
     if message.role == "tool":
         body.write(b',"tool_call_id":')
         body.value(message.tool_call_id)
+    if message.name:
+        body.write(b',"name":')
+        body.value(message.name)
     body.write(b',"content":[')
     for position, part in enumerate(message.parts):
         if position:

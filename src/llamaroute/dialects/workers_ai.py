@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ProtocolError, ProviderError
-from ..spi import DecoderEvent, Target, WireRequest, WireResponse
-from ..types.events import Finished, TextDelta, UsageReported
+from ..spi import DecoderEvent, RawPayload, Target, WireRequest, WireResponse
+from ..types.events import Finished, TextDelta, ToolCallDelta, ToolCallStarted, UsageReported
 from ..types.request import ChatRequest
 from ..types.response import ChatResponse
 from ..types.tools import JsonSchema
@@ -26,6 +26,7 @@ from .openai_chat import (
     call_list,
     error_status,
     finish_reason,
+    first_choice,
     is_error,
     text_of,
     usage_in,
@@ -72,8 +73,10 @@ class WorkersAI:
         if is_error(payload):
             raise self.map_error(WireResponse(error_status(payload), response.headers, response.body), target)
         result = payload.get("result", payload)  # a gateway may take the envelope off
-        if not isinstance(result, Mapping):
+        if isinstance(result, str | int | float) and not isinstance(result, bool):
             result = {"response": result}
+        if not isinstance(result, Mapping):
+            raise ProtocolError("the answer's 'result' is neither a table nor text", raw=payload)
         if "choices" in result:  # newer backends answer in OpenAI's shape inside the envelope
             return fold(answer_events(result), raw=payload)
         if not result.keys() & {"response", "tool_calls", "usage"}:
@@ -119,31 +122,33 @@ class WorkersAIDecoder(OpenAIDecoder):
     Backends that send usage with every piece send it incrementally and the whole at last: the last one counts.
     """
 
-    __slots__ = ("_max_tokens", "_raw_usage", "_worded")
+    __slots__ = ("_max_tokens", "_raw_usage")
 
     def __init__(self, map_error: Callable[[WireResponse], ProviderError], max_tokens: int | None) -> None:
         super().__init__(map_error)
         self._max_tokens = max_tokens
         self._raw_usage: Mapping[str, Any] | None = None
-        self._worded = False
 
     def _chunk(self, chunk: Mapping[str, Any]) -> Iterator[DecoderEvent]:
         if usage := usage_in(chunk):
             self._raw_usage = usage
-        if "choices" in chunk:
+        choice = first_choice(chunk)
+        worded = called = False
+        if choice is not None:
             for event in super()._chunk(chunk):
-                if type(event) is TextDelta:
-                    self._worded = True
+                worded = worded or type(event) is TextDelta
+                called = called or type(event) in (ToolCallStarted, ToolCallDelta)
                 yield event
-            if self._worded:
-                return  # a hybrid event says the same text twice
+        elif not self._meta or usage or chunk.keys() & {"tool_calls", "finish_reason"}:
+            self._meta = True
+            yield RawPayload(chunk)
+        # A hybrid event says the same thing in both forms: what the one said, the other does not add.
         text = chunk.get("response")
-        if text is not None and text != "":
+        if text is not None and text != "" and not worded:
             yield TextDelta(text if type(text) is str else text_of(text))
-        if "choices" in chunk:
-            return
-        for position, call in enumerate(call_list(chunk)):
-            yield from call_events(self._calls, call, position)
+        if not called:
+            for position, call in enumerate(call_list(chunk)):
+                yield from call_events(self._calls, call, position)
         if usage:
             self._usage = usage_of(usage)
         if isinstance(finish := chunk.get("finish_reason"), str):

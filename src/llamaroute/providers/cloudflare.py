@@ -5,16 +5,18 @@ https://developers.cloudflare.com/workers-ai/ ; errors: https://developers.cloud
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from ..dialects.http_errors import CODES
+from ..dialects.http_errors import CODES, map_http_error
 from ..dialects.openai_chat import OpenAIChat
 from ..dialects.openai_request import SchemaFormat
 from ..dialects.workers_ai import WorkersAI, bare_format
 from ..errors import (
+    AuthenticationError,
     ContextLengthError,
     InvalidRequestError,
     NotFoundError,
@@ -25,11 +27,11 @@ from ..errors import (
     QuotaExhaustedError,
 )
 from ..errors import TimeoutError as TimeoutError_
-from ..spi import Adapter, ProviderSettings, ProviderSpec, StreamDecoder, Target, WireRequest, WireResponse
+from ..spi import Adapter, HeaderText, ProviderSettings, ProviderSpec, StreamDecoder, Target, WireRequest, WireResponse
 from ..types.capability import ModelRow, ParameterRule
 from ..types.request import ChatRequest
 from ..types.response import ChatResponse
-from ..types.tools import canonical_json
+from .urls import join_url
 
 __all__ = ["SPEC", "CloudflareSettings", "GatewaySettings"]
 
@@ -37,6 +39,7 @@ API = "https://api.cloudflare.com/client/v4"
 
 ERROR_CODES: Mapping[str, type[ProviderError]] = {
     **CODES,
+    "3003": InvalidRequestError,
     "3006": PayloadTooLargeError,
     "3007": TimeoutError_,
     "3008": TimeoutError_,
@@ -48,6 +51,9 @@ ERROR_CODES: Mapping[str, type[ProviderError]] = {
     "3042": NotFoundError,
     "4006": QuotaExhaustedError,
     "5004": InvalidRequestError,
+    "5005": InvalidRequestError,
+    "5006": InvalidRequestError,
+    "5019": InvalidRequestError,
     "5007": NotFoundError,
     "5016": PermissionDeniedError,
     "5018": PermissionDeniedError,
@@ -56,9 +62,15 @@ ERROR_CODES: Mapping[str, type[ProviderError]] = {
     "7000": NotFoundError,
     "7003": NotFoundError,  # what a wrong account id gives
     "7009": OverloadedError,
+    "8001": InvalidRequestError,
+    "8006": InvalidRequestError,
+    "10000": AuthenticationError,  # with a 403, the token is known and may not do this: see `map_error`
 }
-"""Codes that say more than their status. 5006, 8001 and 8006 are plain 400s; 10000 is a 401, or 403 without permission.
+"""What each code means, whatever status it comes with: errors also come as a 200 with `success: false`.
 https://developers.cloudflare.com/workers-ai/platform/errors/"""
+
+
+_FORBIDDEN = {code: error for code, error in ERROR_CODES.items() if code != "10000"}
 
 
 class GatewaySettings(BaseModel):
@@ -69,7 +81,7 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    id: str
+    id: HeaderText
     """The gateway's id."""
     token: SecretStr | None = None
     """Token of an authenticated gateway (`cf-aig-authorization`)."""
@@ -77,7 +89,7 @@ class GatewaySettings(BaseModel):
     """Do not answer from the gateway's cache."""
     cache_ttl: int | None = Field(default=None, ge=0)
     """Seconds an answer stays in the gateway's cache."""
-    cache_key: str | None = None
+    cache_key: HeaderText | None = None
     """Own cache key."""
     collect_log: bool | None = None
     """Whether the gateway logs the request."""
@@ -100,13 +112,13 @@ class CloudflareSettings(ProviderSettings):
     """The account's id: 32 hexadecimal digits, part of every URL."""
     api: Literal["openai", "native"] = "openai"
     """`openai` for /ai/v1/chat/completions, `native` for /ai/run/<model>."""
-    email: str | None = None
+    email: HeaderText | None = None
     """Only with the legacy global API key: the account's e-mail address."""
     gateway: GatewaySettings | None = None
     """Route requests through an AI Gateway."""
     reject_if_busy: bool = False
     """Fail at once with an OverloadedError instead of waiting in Cloudflare's queue."""
-    session_affinity: str | None = None
+    session_affinity: HeaderText | None = None
     """Any id: requests with the same one reach the same replica and so its prompt cache."""
 
 
@@ -117,15 +129,15 @@ def _options(target: Target) -> CloudflareSettings:
 
 def _account(target: Target) -> str:
     options = _options(target)
-    return f"{(options.base_url or API).rstrip('/')}/accounts/{options.account_id}/ai"
+    return join_url(options.base_url or API, f"accounts/{options.account_id}/ai")
 
 
 def _openai_url(target: Target) -> str:
-    return f"{_account(target)}/v1/chat/completions"
+    return join_url(_account(target), "v1/chat/completions")
 
 
 def _native_url(target: Target) -> str:
-    return f"{_account(target)}/run/{target.model_id}"  # the id's @ and / go in unescaped
+    return join_url(_account(target), f"run/{target.model_id}")  # the id's @ and / go in unescaped
 
 
 _GATEWAY_HEADERS = (
@@ -150,7 +162,8 @@ def _headers(request: ChatRequest, target: Target) -> Mapping[str, str]:
         headers["cf-aig-gateway-id"] = gateway.id
         for name in _GATEWAY_HEADERS:
             if (value := getattr(gateway, name)) is not None:
-                text = value if isinstance(value, str) else canonical_json(value)
+                # Headers are ASCII; JSON can say everything else in escapes.
+                text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
                 headers[f"cf-aig-{name.replace('_', '-')}"] = text
     return headers
 
@@ -188,6 +201,8 @@ class CloudflareAdapter:
 
     def map_error(self, response: WireResponse, target: Target) -> ProviderError:
         """See `spi.Adapter`."""
+        if response.status == 403:
+            return map_http_error(response, target, _FORBIDDEN)
         return self._dialect(target).map_error(response, target)
 
 

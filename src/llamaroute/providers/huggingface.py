@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ..dialects.openai_chat import OpenAIChat
 from ..dialects.openai_request import SchemaFormat, openai_format
-from ..spi import ProviderSettings, ProviderSpec, Target
+from ..spi import HeaderText, ProviderSettings, ProviderSpec, Target
 from ..types.capability import ModelRow
 from ..types.request import ChatRequest
 from .openai_compatible import adjust_for_tgi, refine_for_tgi, tgi_format
@@ -32,7 +32,7 @@ class HuggingFaceSettings(ProviderSettings):
     """URL of a dedicated endpoint, such as `https://abc.us-east-1.aws.endpoints.huggingface.cloud`."""
     inference_provider: str | None = None
     """Router only: provider (`nscale`) or policy (`fastest`, `cheapest`, `preferred`) to add to the model's id."""
-    bill_to: str | None = None
+    bill_to: HeaderText | None = None
     """Organisation or resource group that pays (`X-HF-Bill-To`)."""
     dialect: Literal["openai", "tgi"] = "openai"
     """What runs inside a dedicated endpoint: `tgi`, or `openai` for vLLM, SGLang and llama.cpp."""
@@ -71,6 +71,10 @@ def _headers(request: ChatRequest, target: Target) -> Mapping[str, str]:
     return headers
 
 
+def _is_tgi(target: Target) -> bool:
+    return _options(target).dialect == "tgi"
+
+
 def _schema_format(target: Target) -> SchemaFormat:
     return tgi_format if _options(target).dialect == "tgi" else openai_format
 
@@ -89,13 +93,17 @@ def _refine(row: ModelRow, options: HuggingFaceSettings) -> ModelRow:
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Any] | None:
+    if env.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return None
     token = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN")
     return {"api_key": token} if token else None
 
 
 SPEC = ProviderSpec(
     name="huggingface",
-    adapter=OpenAIChat(url=_url, schema_format=_schema_format, headers=_headers, adjust=_adjust),
+    adapter=OpenAIChat(
+        url=_url, schema_format=_schema_format, headers=_headers, adjust=_adjust, content_or_calls=_is_tgi
+    ),
     auth="llamaroute.auth.base:huggingface",
     settings=HuggingFaceSettings,
     from_env=_from_env,

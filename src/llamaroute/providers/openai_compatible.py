@@ -43,6 +43,9 @@ _TGI_PARAMETERS = {
     "parallel_tool_calls": ParameterRule(supported=False, note="TGI makes at most one tool call"),
     "frequency_penalty": ParameterRule(minimum=-2, maximum=2),
     "seed": ParameterRule(minimum=0),
+    "temperature": ParameterRule(minimum=0),
+    "top_p": ParameterRule(minimum=0, maximum=1),
+    "stop": ParameterRule(maximum=4, note="TGI takes at most 4 stop sequences"),
     "max_tokens": ParameterRule(minimum=1),
 }
 
@@ -54,8 +57,14 @@ def refine_for_tgi(row: ModelRow) -> ModelRow:
 
 def adjust_for_tgi(body: dict[str, Any], request: ChatRequest, target: Target) -> None:
     """TGI's departures in the parameters."""
-    if body.get("top_p", 0) >= 1:
-        del body["top_p"]  # 1 means "off", which is TGI's default; sending it is a 422
+    top_p = body.get("top_p")
+    if top_p == 1:
+        del body["top_p"]  # "off", which is TGI's default; sending it is a 422
+    elif top_p is not None and not 0 < top_p < 1:
+        raise CapabilityError(
+            f"{target.name}: TGI takes top_p strictly between 0 and 1, not {top_p}",
+            missing={target.name: f"top_p={top_p}"},
+        )
     if request.tools and request.output is not None:
         raise CapabilityError(
             f"{target.name}: TGI takes either tools or a JSON schema in one request, not both",
@@ -70,6 +79,11 @@ def _options(target: Target) -> OpenAICompatibleSettings:
 
 def _url(target: Target) -> str:
     return chat_completions_url(_options(target).base_url)
+
+
+def _is_tgi(target: Target) -> bool:
+    # Its message is either {role, content} or {role, tool_calls}; content wins, even an empty one.
+    return _options(target).dialect == "tgi"
 
 
 def _schema_format(target: Target) -> SchemaFormat:
@@ -87,7 +101,7 @@ def _refine(row: ModelRow, options: OpenAICompatibleSettings) -> ModelRow:
 
 SPEC = ProviderSpec(
     name="openai-compatible",
-    adapter=OpenAIChat(url=_url, schema_format=_schema_format, adjust=_adjust),
+    adapter=OpenAIChat(url=_url, schema_format=_schema_format, adjust=_adjust, content_or_calls=_is_tgi),
     auth="llamaroute.auth.base:optional_bearer",
     settings=OpenAICompatibleSettings,
     refine=_refine,

@@ -60,4 +60,4 @@ def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
 
 def canonical_json(value: Any) -> str:
     """`value` as JSON text, compact, in the order given."""
-    return to_json(value).decode()
+    return to_json(value, inf_nan_mode="null").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 __all__ = ["request_id", "retry_after"]
@@ -18,7 +19,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return milliseconds / 1000
     value = headers.get("retry-after")
     seconds = _number(value)
-    if seconds is not None or value is None:
+    if value is None:
+        # Hugging Face's Hub: `"api";r=0;t=55`, on every answer; only r=0 says that nothing is left for t seconds.
+        # https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.html
+        used_up = re.search(r";\s*r=0\s*;\s*t=(\d{1,9})\b", headers.get("ratelimit", ""))
+        return float(used_up[1]) if used_up else None
+    if seconds is not None:
         return seconds
     import email.utils
 

@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from llamaroute.errors import CapabilityError
-from llamaroute.layers.adapt import adapt
 from llamaroute.providers.openai_compatible import SPEC
 from llamaroute.spi import Target
 from llamaroute.types.messages import assistant, tool_result, user
@@ -126,11 +125,3 @@ def test_tgi_drops_calls_beside_content_so_there_is_none() -> None:
     assert "content" not in message
     assert message["tool_calls"][0]["function"]["name"] == "weather"
     assert sent(request)["messages"][1]["content"] == ""
-
-
-def test_a_refused_parameter_is_named_before_anything_is_sent() -> None:
-    from tests.pipeline.step import make_call
-
-    call = make_call(ask(top_k=3), target=target(dialect="tgi"))
-    with pytest.raises(CapabilityError, match="top_k=3"):
-        next(adapt(call, lambda call: iter(())))  # type: ignore[arg-type, return-value]
