@@ -18,7 +18,7 @@ from .errors import ConfigError, InputError, LlamarouteError, ProtocolError, Pro
 from .pipeline.core import Layer, Ledger, Reply
 from .pipeline.ops import Blocking, Plan, Pull, Send, Sleep
 from .runtime import ChatOptions, Runtime, Totals
-from .spi import DecoderEvent, Target
+from .spi import DecoderEvent, ProviderSettings, Target
 from .streaming import DRAIN, PUBLIC, StreamState, public
 from .tokens import TokenCount
 from .transport.base import AsyncResponse, AsyncTransport, Response, Transport
@@ -55,8 +55,8 @@ class _Base(Generic[TransportT]):
         self._options: dict[str, Any] = {"profile": profile, "env": env, "observers": observers, "layers": layers}
         self._runtime = Runtime(config, **self._options)
         self._given = transport
-        self._transports: dict[object, TransportT] = {}
-        self._by_account: dict[str | None, TransportT] = {}
+        self._transports: list[tuple[tuple[object, ...], TransportT]] = []
+        self._by_options: dict[int, tuple[ProviderSettings | None, TransportT]] = {}
         self._lock = threading.Lock()
         self._closed = False
         self._watch = watch
@@ -87,7 +87,7 @@ class _Base(Generic[TransportT]):
         fresh.totals = self._runtime.totals
         with self._lock:
             self._runtime = fresh
-            self._by_account = {}
+            self._by_options = {}
 
     def _current(self) -> Runtime:
         """The configuration in force; with `watch=True`, looks at its files at most once a second."""
@@ -117,43 +117,40 @@ class _Base(Generic[TransportT]):
         return tuple(stamps)
 
     def _transport(self, target: Target | None) -> TransportT:
-        account = None if target is None else target.provider
-        found = self._by_account.get(account)
-        return found if found is not None else self._make(account, target)
+        """The transport of a target's account; of none, for requests that belong to no provider."""
+        found = self._by_options.get(0 if target is None else id(target.options))
+        return found[1] if found is not None else self._make(target)
 
-    def _make(self, account: str | None, target: Target | None) -> TransportT:
-        """The transport of an account; accounts that connect alike share one."""
+    def _make(self, target: Target | None) -> TransportT:
+        """Accounts that connect alike share a transport. Known by the account's settings, not by its name: after a
+        reload, a call that still runs with the old ones keeps what belongs to them."""
+        options = None if target is None else target.options
         with self._lock:
-            key: object = ("http", True, None)
-            make: Callable[[], TransportT]
-            if target is not None and self._runtime.accounts[target.provider].spec.transport == "local":
-                key = ("local", account, target.options)
-                make = lambda: self._local(target)  # noqa: E731
+            if target is not None and target.transport == "local":
+                transport = self._shared(("local", target.provider, options), lambda: self._local(target))
             elif self._given is not None:
-                return self._by_account.setdefault(account, self._given)
+                transport = self._given
             else:
-                verify = True if target is None else target.options.verify
-                proxy = None if target is None else target.options.proxy
-                key = ("http", verify, proxy)
-                make = lambda: self._http(verify, proxy)  # noqa: E731
-            transport = next((t for k, t in self._transports.items() if k == key), None)
-            if transport is None:
-                transport = self._transports[key if _hashable(key) else len(self._transports)] = make()
-            return self._by_account.setdefault(account, transport)
+                verify = True if options is None else options.verify
+                proxy = None if options is None else options.proxy
+                transport = self._shared(("http", verify, proxy), lambda: self._http(verify, proxy))
+            # The settings are kept beside it, so that their id stays theirs.
+            self._by_options[0 if options is None else id(options)] = (options, transport)
+            return transport
+
+    def _shared(self, key: tuple[object, ...], make: Callable[[], TransportT]) -> TransportT:
+        for known, transport in self._transports:
+            if known == key:
+                return transport
+        transport = make()
+        self._transports.append((key, transport))
+        return transport
 
     def _local(self, target: Target) -> TransportT:
         raise NotImplementedError
 
     def _http(self, verify: bool | str, proxy: str | None) -> TransportT:
         raise NotImplementedError
-
-
-def _hashable(key: object) -> bool:
-    try:
-        hash(key)
-    except TypeError:
-        return False
-    return True
 
 
 # -- blocking ---------------------------------------------------------------------------------------------------------
@@ -187,8 +184,8 @@ class Client(_Base[Transport]):
         """Close all connections and engines. Idempotent."""
         self._closed = True
         with self._lock:
-            transports, self._transports, self._by_account = list(self._transports.values()), {}, {}
-        for transport in transports:
+            transports, self._transports, self._by_options = self._transports, [], {}
+        for _, transport in transports:
             transport.close()
 
     @overload
@@ -487,8 +484,8 @@ class AsyncClient(_Base[AsyncTransport]):
         """Close all connections and engines. Idempotent."""
         self._closed = True
         with self._lock:
-            transports, self._transports, self._by_account = list(self._transports.values()), {}, {}
-        for transport in transports:
+            transports, self._transports, self._by_options = self._transports, [], {}
+        for _, transport in transports:
             await transport.aclose()
 
     @overload

@@ -18,12 +18,21 @@ The rules, each a check in `llamaroute.testing.check_adapter`:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 from .errors import ProviderError
@@ -53,6 +62,9 @@ __all__ = [
 ]
 
 SPI_VERSION = 1
+
+MASK = "**********"
+"""Stands for a secret in dumps, as pydantic writes it."""
 
 HeaderText = Annotated[str, Field(pattern=r"^[ -~]+$")]
 """A setting that becomes a header: printable ASCII, at least one character."""
@@ -88,6 +100,30 @@ class ProviderSettings(BaseModel):
     features: dict[Feature, Support] = Field(default_factory=dict)
     """Override what the catalogue says a host can do."""
 
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+                raise PydanticCustomError("header", "{name} is no name of a header", {"name": name})
+            if not re.fullmatch(r"[\t\x20-\x7e\xa0-\xff]*", value):
+                # The value is not shown: it may be a key.
+                raise PydanticCustomError(
+                    "header", "the value of {name} has characters no header may hold", {"name": name}
+                )
+        return headers
+
+    @model_serializer(mode="wrap")
+    def _without_secrets(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Dumps show neither headers' values nor what a URL may hold: a password, a key in its query."""
+        shown: dict[str, Any] = dump(self)
+        shown["headers"] = dict.fromkeys(self.headers, MASK)
+        for name, value in shown.items():
+            if isinstance(value, str) and "://" in value:
+                value = re.sub("://[^/?#]*@", f"://{MASK}@", value)
+                shown[name] = re.sub(r"\?.*", f"?{MASK}", value)
+        return shown
+
     @field_validator("base_url", "url", "proxy", check_fields=False)
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
@@ -120,6 +156,8 @@ class Target:
     model_id: str
     options: ProviderSettings
     row: ModelRow
+    transport: Literal["http", "local"] = "http"
+    """What speaks to it: sockets, or an engine in this process."""
 
     @property
     def name(self) -> str:
@@ -132,9 +170,9 @@ class WireRequest:
     """A request as bytes, unsigned: auth is added later, afresh for each attempt."""
 
     method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes | tuple[bytes, ...] = b""
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)  # once signed, they hold secrets, and a URL's query may
+    body: bytes | tuple[bytes, ...] = field(default=b"", repr=False)
     """Parts around pre-encoded images are joined by the engine."""
     warnings: tuple[Notice, ...] = ()
 
@@ -262,7 +300,7 @@ class AuthSettings:
 
     provider: str
     options: ProviderSettings
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)  # it holds secrets
 
 
 @dataclass(slots=True, eq=False)

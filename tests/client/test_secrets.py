@@ -50,7 +50,7 @@ def shown(*values: Any) -> str:
         if isinstance(value, BaseException):
             texts += traceback.format_exception(value)
             texts += [repr(vars(value))]
-        if hasattr(value, "model_dump_json"):
+        if isinstance(value, lr.Config | lr.ChatResponse):
             texts += [value.model_dump_json(), repr(value.model_dump())]
     return "\n".join(texts)
 
@@ -125,6 +125,14 @@ async def test_over_the_wire(api: Api, logs: pytest.LogCaptureFixture, name: str
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_dump_of_a_providers_own_table(name: str):
+    with lr.Client({"providers": {name: tables("http://127.0.0.1:1")[name]}}, env={}) as client:
+        table = client.config.providers[name]
+    assert_clean(table.model_dump_json())
+    assert_clean(repr(table.model_dump()))
+
+
+@pytest.mark.parametrize("name", NAMES)
 async def test_when_there_is_no_connection(api: Api, logs: pytest.LogCaptureFixture, name: str):
     config = {"providers": {name: tables("http://127.0.0.1:1")[name]}}
     async with api.client(config) as client:
@@ -173,10 +181,12 @@ async def test_a_key_that_no_header_may_hold(api: Api, name: str, key: str):
 
 @pytest.mark.parametrize("value", [f"{HEADER}\r\nx: y", f"{HEADER}☃"])
 async def test_a_configured_header_that_http_does_not_allow(api: Api, value: str):
-    table = {"kind": "openai-compatible", "base_url": "http://127.0.0.1:1/v1", "model": "m", "headers": {"x-a": value}}
-    with pytest.raises((lr.ConfigError, lr.InputError)) as caught:
-        async with api.client({"providers": {"box": table}}) as client:
-            await client.chat("Hi", retry=1)
+    with Raw(Story()) as server:
+        table = {"kind": "openai-compatible", "base_url": server.url, "model": "m", "headers": {"x-a": value}}
+        with pytest.raises((lr.ConfigError, lr.InputError)) as caught:
+            async with api.client({"providers": {"box": table}}) as client:
+                await client.chat("Hi", retry=1)
+        assert server.requests == []
     assert_clean(shown(caught.value))
 
 

@@ -224,7 +224,7 @@ def test_secrets_never_show(specs, secret: str) -> None:
     table = {
         "account_id": "a",
         "api_key": secret,
-        "headers": {"X-Key": secret},
+        "headers": {"X-Key": quote(secret, safe="")},
         "proxy": f"http://u:{quote(secret, safe='')}@p",
     }
     options = {"env": {"S": secret}, "specs": specs, "kinds": lambda: ("cloud",)}

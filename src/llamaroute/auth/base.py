@@ -71,10 +71,14 @@ def cloudflare(settings: AuthSettings) -> Auth:
     options = settings.options
     email = getattr(options, "email", None)
     key = _required(settings)
-    headers = {"x-auth-email": email, "x-auth-key": key} if email else {"authorization": f"Bearer {key}"}
+    if email:
+        email = _header_value(SecretStr(email), settings, "email")
+        headers = {"x-auth-email": email, "x-auth-key": key}
+    else:
+        headers = {"authorization": f"Bearer {key}"}
     gateway = getattr(options, "gateway", None)
     if gateway is not None and gateway.token is not None:
-        headers["cf-aig-authorization"] = f"Bearer {_header_value(gateway.token, settings)}"
+        headers["cf-aig-authorization"] = f"Bearer {_header_value(gateway.token, settings, 'gateway.token')}"
     return StaticHeaders(headers)
 
 
@@ -87,9 +91,10 @@ def huggingface(settings: AuthSettings) -> Auth:
     if options.api_key is not None:
         return bearer(settings)
     if env.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() not in ("1", "ON", "YES", "TRUE"):
-        token = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN") or _token_file(env)
+        names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+        token = next((text for name in names if (text := env.get(name, "").strip())), None) or _token_file(env)
         if token:
-            return StaticHeaders({"authorization": f"Bearer {_header_value(SecretStr(token.strip()), settings)}"})
+            return StaticHeaders({"authorization": f"Bearer {_header_value(SecretStr(token), settings)}"})
     if getattr(options, "url", None):
         return StaticHeaders({})  # a public endpoint
     raise ConfigError(
@@ -109,7 +114,7 @@ def _token_file(env: Mapping[str, str]) -> str | None:
 
 def _required(settings: AuthSettings) -> str:
     key = settings.options.api_key
-    if key is None or not key.get_secret_value():
+    if key is None or not key.get_secret_value().strip():
         raise ConfigError(
             f"providers.{settings.provider}: no api_key; set it, for example to a ${{VARIABLE}}",
             key=f"providers.{settings.provider}.api_key",
@@ -117,13 +122,13 @@ def _required(settings: AuthSettings) -> str:
     return _header_value(key, settings)
 
 
-def _header_value(key: SecretStr, settings: AuthSettings) -> str:
+def _header_value(secret: SecretStr, settings: AuthSettings, name: str = "api_key") -> str:
     """The secret, checked to be one line of ASCII: an HTTP library's error for anything else would quote it."""
-    value = key.get_secret_value().strip()
+    value = secret.get_secret_value().strip()
     if not value.isascii() or not value.isprintable():
         raise ConfigError(
-            f"providers.{settings.provider}: the key or token has characters that no HTTP header may hold "
+            f"providers.{settings.provider}.{name} has characters that no HTTP header may hold "
             "(a line break, or not ASCII)",
-            key=f"providers.{settings.provider}.api_key",
+            key=f"providers.{settings.provider}.{name}",
         )
     return value

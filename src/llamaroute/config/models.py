@@ -5,7 +5,6 @@ The attribute docstrings are the descriptions in docs/config.schema.json.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -56,8 +55,6 @@ NOT_YET = (
 )
 """Keys, and values of keys, that the documentation of the file knows and this version does not. They are refused with
 a message that says so; the version that builds one deletes its row."""
-
-MASK = "**********"
 
 
 class Table(BaseModel):
@@ -179,7 +176,7 @@ class Config(Table):
 
     @field_serializer("providers")
     def _dump_providers(self, providers: dict[str, ProviderSettings]) -> dict[str, dict[str, Any]]:
-        return {name: _masked(settings) for name, settings in providers.items()}
+        return {name: settings.model_dump(mode="json") for name, settings in providers.items()}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         # Provider tables hold tokens in plain strings too (headers, a proxy's password): names and kinds only.
@@ -212,13 +209,3 @@ def provider_settings(name: str, table: Any, specs: Callable[[str], ProviderSpec
     kind = table.get("kind", name)
     settings = specs(kind).settings if isinstance(kind, str) else ProviderSettings
     return settings.model_validate({**table, "kind": kind})
-
-
-def _masked(settings: ProviderSettings) -> dict[str, Any]:
-    dump = settings.model_dump(mode="json")
-    dump["headers"] = dict.fromkeys(settings.headers, MASK)
-    # A URL may hold a password: https://user:password@proxy. Too much is masked rather than too little.
-    return {
-        key: re.sub("(?s)://.*@", f"://{MASK}@", value) if isinstance(value, str) else value
-        for key, value in dump.items()
-    }

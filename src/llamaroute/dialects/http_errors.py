@@ -127,10 +127,10 @@ def map_http_error(
     elif cls is ServerError and re.search(_NO_VISION, body.message):
         cls = InvalidRequestError
     phase_timeout = issubclass(cls, TimeoutError_)
+    # Hugging Face puts the message of an answer without a body into a header.
+    message = _cut(body.message or response.headers.get("x-error-message", ""))
     error = cls(
-        # Hugging Face puts the message of an answer without a body into a header.
-        _cut(body.message or response.headers.get("x-error-message", ""))
-        or f"the host answered {status} without a message",
+        message or f"the host answered {status} without a message",
         provider=target.provider,
         target=target.name,
         model=target.model,

@@ -176,7 +176,7 @@ class OpenAIDecoder:
         content = delta.get("content") if delta else None
         if content:
             yield TextDelta(content if type(content) is str else text_of(content))
-        if not self._meta:
+        if not self._meta and chunk.get("id"):  # a gateway's ping may come first
             self._meta = True
             yield AnswerMeta(str(chunk.get("id") or ""), _seconds(chunk.get("created")))
             yield RawPayload(chunk)

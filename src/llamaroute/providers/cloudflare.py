@@ -112,7 +112,7 @@ class CloudflareSettings(ProviderSettings):
     """The account's id: 32 hexadecimal digits, part of every URL."""
     api: Literal["openai", "native"] = "openai"
     """`openai` for /ai/v1/chat/completions, `native` for /ai/run/<model>."""
-    email: HeaderText | None = None
+    email: str | None = None
     """Only with the legacy global API key: the account's e-mail address."""
     gateway: GatewaySettings | None = None
     """Route requests through an AI Gateway."""

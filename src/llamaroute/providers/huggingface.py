@@ -28,7 +28,7 @@ ROUTER = "https://router.huggingface.co/v1"
 class HuggingFaceSettings(ProviderSettings):
     """Hugging Face: the router by default, a dedicated endpoint with `url`."""
 
-    url: str | None = None
+    url: str | None = Field(default=None, repr=False)
     """URL of a dedicated endpoint, such as `https://abc.us-east-1.aws.endpoints.huggingface.cloud`."""
     inference_provider: str | None = None
     """Router only: provider (`nscale`) or policy (`fastest`, `cheapest`, `preferred`) to add to the model's id."""

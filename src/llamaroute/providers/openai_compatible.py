@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ..dialects.openai_chat import OpenAIChat
 from ..dialects.openai_request import SchemaFormat, openai_format
 from ..errors import CapabilityError
@@ -23,7 +25,7 @@ __all__ = ["SPEC", "OpenAICompatibleSettings", "adjust_for_tgi", "refine_for_tgi
 class OpenAICompatibleSettings(ProviderSettings):
     """A server that speaks OpenAI's chat completions."""
 
-    base_url: str
+    base_url: str = Field(repr=False)
     """URL up to and including the version, such as `http://10.0.0.5:8000/v1`."""
     dialect: Literal["openai", "tgi"] = "openai"
     """`tgi` for Hugging Face's Text Generation Inference, `openai` for everything else."""

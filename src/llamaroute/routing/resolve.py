@@ -31,6 +31,8 @@ class Account:
     spec: ProviderSpec
     options: ProviderSettings
     rows: tuple[ModelRow, ...]
+    catalogued: bool
+    """Whether the catalogue lists what this kind of host offers; a server of one's own offers what it is given."""
 
     def target(self, row: ModelRow) -> Target:
         """A target of this account."""
@@ -38,7 +40,7 @@ class Account:
             row = self.spec.refine(row, self.options)
         if self.options.features:
             row = row.evolve(features={**row.features, **self.options.features})
-        return Target(self.name, self.spec.name, row.model, row.model_id, self.options, row)
+        return Target(self.name, self.spec.name, row.model, row.model_id, self.options, row, self.spec.transport)
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +64,9 @@ def make_account(
     for canonical, model_id in options.models.items():
         base = known.get(canonical) or ModelRow(canonical, model_id)
         known[canonical] = base.evolve(model_id=model_id)
+    own = options.model
+    if own is not None and not any(own in (row.model, row.model_id) for row in known.values()):
+        known[own] = ModelRow(own, own)
     for canonical, custom in models.items():
         own_id = custom.ids.get(name) or custom.ids.get(spec.name)
         if canonical not in known:
@@ -71,7 +76,7 @@ def make_account(
         elif own_id is not None:
             known[canonical] = known[canonical].evolve(model_id=own_id)
         known[canonical] = _overridden(known[canonical], custom)
-    return Account(name, spec, options, tuple(known.values()))
+    return Account(name, spec, options, tuple(known.values()), catalogued=bool(rows))
 
 
 def _overridden(row: ModelRow, custom: CustomModel) -> ModelRow:
@@ -157,11 +162,8 @@ def _named(name: str, config: Config, accounts: Mapping[str, Account], canonical
 
 
 def _listed(account: Account, model_id: str) -> Target | None:
-    """The target of an id that an account's rows or its own `model` name."""
-    for row in account.rows:
-        if row.model_id == model_id:
-            return account.target(row)
-    return _default_target(account) if account.options.model == model_id else None
+    """The target of an id that an account's rows name."""
+    return next((account.target(row) for row in account.rows if row.model_id == model_id), None)
 
 
 def _at(account: Account, rest: str, canonical: Released) -> Resolution:
@@ -173,9 +175,7 @@ def _at(account: Account, rest: str, canonical: Released) -> Resolution:
             return Resolution((account.target(row),))
     if canonical().get(rest) is False:
         raise _never_released(rest)
-    if rest == account.options.model:
-        return Resolution((_default_target(account),))
-    if rest in canonical() and account.rows:
+    if account.catalogued and rest in canonical():
         offers = ", ".join(row.model for row in account.rows)
         raise CapabilityError(
             f"{account.name} does not offer {rest} (it has {offers}); give its id in "
