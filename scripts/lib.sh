@@ -163,7 +163,7 @@ unpack_debian() (
     for package in ./*.deb; do
         dpkg -x "$package" "$cache/debian/root" || exit 1
     done
-    rm -f ./*.deb
+    cd "$cache/debian" && rm -rf archives lists ./*.bin
 )
 
 # pull_smollm2: the model's file is in $LLAMAROUTE_CACHE

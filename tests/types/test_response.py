@@ -6,6 +6,8 @@ import copy
 import datetime
 import json
 import pickle
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,23 @@ def test_it_survives_copies_and_process_borders(change: Any):
     assert change(FULL) == FULL
     plain = ChatResponse[Any].model_construct(text="as an adapter makes it")
     assert change(plain) == plain
+
+
+def test_what_adapters_make_survives_process_borders():
+    """In a process of its own: a generic class that was named at some module's top is found by `pickle`, others not."""
+    script = """
+def main():
+    import pickle
+    from llamaroute.dialects.accumulate import fold
+    from llamaroute.types.events import TextDelta
+    made = fold([TextDelta("Hello")])
+    assert pickle.loads(pickle.dumps(made)) == made
+    changed = made.model_copy(update={"output": {"a": 1}})
+    assert pickle.loads(pickle.dumps(changed)) == changed
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_its_message_goes_on_with_the_conversation():

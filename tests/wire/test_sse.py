@@ -93,17 +93,17 @@ def test_every_cut(name: str) -> None:
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
 def test_an_event_comes_with_the_piece_that_completes_it(end: bytes) -> None:
     decoder = SSEDecoder()
-    assert decoder.feed(b"data: a" + end[:-1]) == []
-    assert decoder.feed(end[-1:]) == [(b"", b"a")]
-    assert decoder.feed(b"data: b" + end + b"data: c") == [(b"", b"b")]
-    assert decoder.close() == [(b"", b"c")]
+    assert list(decoder.feed(b"data: a" + end[:-1])) == []
+    assert list(decoder.feed(end[-1:])) == [(b"", b"a")]
+    assert list(decoder.feed(b"data: b" + end + b"data: c")) == [(b"", b"b")]
+    assert list(decoder.close()) == [(b"", b"c")]
 
 
 def test_close_gives_nothing_twice() -> None:
     decoder = SSEDecoder()
-    decoder.feed(b"event: x\ndata: a")
-    assert decoder.close() == [(b"x", b"a")]
-    assert decoder.close() == []
+    assert list(decoder.feed(b"event: x\ndata: a")) == []
+    assert list(decoder.close()) == [(b"x", b"a")]
+    assert list(decoder.close()) == []
 
 
 LINES = st.lists(

@@ -7,6 +7,7 @@ that both agree by construction.
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +43,7 @@ class CallAssembler:
         self._by_key: dict[object, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._calls)
+        return any(call.named for call in self._calls)  # a call that never got a name is none
 
     def piece(self, key: object, id: str | None, name: str | None, arguments: str | None) -> Iterator[DecoderEvent]:
         """A piece of the call that the host knows as `key`; empty pieces of unknown calls say nothing."""
@@ -59,7 +60,7 @@ class CallAssembler:
         if id and not call.id:
             call.id = id
         if name and not call.named:
-            call.id = call.id or f"call_{index}"
+            call.id = call.id or self._free_id(index)
             call.named = name
             yield ToolCallStarted(index, call.id, name)
             if call.pieces:  # arguments that came before the name
@@ -68,6 +69,10 @@ class CallAssembler:
             call.pieces.append(arguments)
             if call.named:
                 yield ToolCallDelta(index, arguments)
+
+    def _free_id(self, index: int) -> str:
+        given = {call.id for call in self._calls}
+        return next(name for n in itertools.count(index) if (name := f"call_{n}") not in given)
 
     def done(self) -> Iterator[DecoderEvent]:
         """All calls are complete."""

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,7 +151,7 @@ class OpenAIDecoder:
             raise ProtocolError("the stream ended without a finish reason: it was cut off", retryable=True)
         yield from self._end()
 
-    def _events(self, events: list[tuple[bytes, bytes]]) -> Iterator[DecoderEvent]:
+    def _events(self, events: Iterable[tuple[bytes, bytes]]) -> Iterator[DecoderEvent]:
         for name, data in events:
             if self._over:
                 return

@@ -45,6 +45,8 @@ class ParameterRule:
         low, high = self.minimum, self.maximum
         if not self.supported:
             return self.note or "the host does not know it"
+        if value != value:
+            return "not a number is no value"
         below = low is not None and (value <= low if self.open_ended else value < low)
         above = high is not None and (value >= high if self.open_ended else value > high)
         if not below and not above:

@@ -8,6 +8,8 @@ stand unescaped in JSON and are no line ends here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..errors import ProtocolError
 
 __all__ = ["MAX_EVENT", "SSEDecoder"]
@@ -19,18 +21,23 @@ MAX_EVENT = 16 << 20
 class SSEDecoder:
     """Cuts a body into events, however the bytes were split."""
 
-    __slots__ = ("_bom", "_data", "_event", "_held", "_pieces", "_size")
+    __slots__ = ("_bom", "_data", "_event", "_held", "_kept", "_partial", "_pieces")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []  # of a line whose end has not come yet
-        self._size = 0
-        self._data: list[bytes] = []
+        self._partial = 0  # bytes in them
+        self._data: list[bytes] = []  # data lines of the event that is being read
+        self._kept = 0  # bytes in them
         self._event = b""
         self._held = b""  # a trailing CR: the next byte tells whether a LF belongs to it
         self._bom = True
 
-    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        """The events that `data` completes, as `(event name or b"", data)`."""
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The events that `data` completes, as `(event name or b"", data)`; to be read to its end before the next call.
+
+        Raises:
+            ProtocolError: an event is longer than `MAX_EVENT`; those before it were given out.
+        """
         if self._held:
             data = self._held + data
             self._held = b""
@@ -40,37 +47,38 @@ class SSEDecoder:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" not in data:
             self._keep(data)
-            return []
+            return
         lines = data.split(b"\n")
         if self._pieces:
             self._pieces.append(lines[0])
             lines[0] = b"".join(self._pieces)
-            self._pieces = []
+            self._pieces, self._partial = [], 0
         tail = lines.pop()
         if self._bom:
             lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
             self._bom = False
-        events: list[tuple[bytes, bytes]] = []
         for line in lines:
             if not line:
                 if self._data:
                     parts = self._data
-                    events.append((self._event, parts[0] if len(parts) == 1 else b"\n".join(parts)))
-                    self._data = []
-                self._event = b""
+                    name, self._event = self._event, b""
+                    self._data, self._kept = [], 0
+                    yield name, parts[0] if len(parts) == 1 else b"\n".join(parts)
+                else:
+                    self._event = b""
             elif line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+                self._add(line[6:] if line[5:6] == b" " else line[5:])
             elif line.startswith(b"event:"):
                 self._event = line[7:] if line[6:7] == b" " else line[6:]
             elif line == b"data":
-                self._data.append(b"")
+                self._add(b"")
+            elif line == b"event":
+                self._event = b""
             # comments (":"), `id`, `retry` and unknown fields mean nothing for an answer that is read once
-        self._size = sum(map(len, self._data)) if self._data else 0
         if tail:
             self._keep(tail)
-        return events
 
-    def close(self) -> list[tuple[bytes, bytes]]:
+    def close(self) -> Iterator[tuple[bytes, bytes]]:
         """What was left when the body ended.
 
         The specification drops an event without its blank line; servers that close right after the last event are
@@ -78,8 +86,14 @@ class SSEDecoder:
         """
         return self.feed(b"\n\n")
 
+    def _add(self, value: bytes) -> None:
+        self._data.append(value)
+        self._kept += len(value) + 1
+        if self._kept > MAX_EVENT:
+            raise ProtocolError(f"an event of the stream is longer than {MAX_EVENT} bytes")
+
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
-        self._size += len(piece)
-        if self._size > MAX_EVENT:
+        self._partial += len(piece)
+        if self._partial > MAX_EVENT + len(b"data: "):
             raise ProtocolError(f"an event of the stream is longer than {MAX_EVENT} bytes")
