@@ -36,7 +36,7 @@ if __name__ == "__main__":
         print("no such model:", ask(client, "Hi", model="lama-4-scout"))
         print("no such image:", ask(client, ["What is it?", lr.Image("no-such-file.png")], model="tiny"))
         print("a model that sees nothing:", ask(client, ["What is it?", lr.Image("no-such-file.png")]))
-        print("out of time:", ask(client, "Tell a long story.", timeout=0.001))
+        print("out of time:", ask(client, "Tell a long story.", timeout=0.00001))
     try:
         lr.Client({"providers": {"local": {"modle": "smollm2"}}})
     except lr.ConfigError as error:

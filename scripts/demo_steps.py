@@ -159,6 +159,8 @@ def plain_png(colour: tuple[int, int, int], size: int = 64) -> bytes:
 
 
 if __name__ == "__main__":
+    # Also where a shell started it in the background, which lets it and its children ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main(Path(sys.argv[1])))
     except KeyboardInterrupt:

@@ -134,20 +134,20 @@ need_debian() {
 }
 
 use_unpacked_debian() {
-    for folder in "$cache"/debian/root/usr/lib/*-linux-* "$cache"/debian/root/lib/*-linux-*; do
+    for folder in "$cache"/debian/unpacked/usr/lib/*-linux-* "$cache"/debian/unpacked/lib/*-linux-*; do
         case :${LD_LIBRARY_PATH:-}: in
             *":$folder:"*) ;;
             *) [ ! -d "$folder" ] || export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" ;;
         esac
     done
     case :$PATH: in
-        *":$cache/debian/root/usr/bin:"*) ;;
-        *) export PATH="$PATH:$cache/debian/root/usr/bin" ;;
+        *":$cache/debian/unpacked/usr/bin:"*) ;;
+        *) export PATH="$PATH:$cache/debian/unpacked/usr/bin" ;;
     esac
 }
 
 unpack_debian() (
-    mkdir -p "$cache/debian/lists/partial" "$cache/debian/archives/partial" "$cache/debian/root"
+    mkdir -p "$cache/debian/lists/partial" "$cache/debian/archives/partial" "$cache/debian/unpacked"
     cd "$cache/debian/archives" || exit 1
     own_lists="-o Dir::State::Lists=$cache/debian/lists -o Dir::Cache=$cache/debian"
     options=
@@ -161,7 +161,7 @@ unpack_debian() (
     # shellcheck disable=SC2086
     apt-get $options download "$1" $missing || exit 1
     for package in ./*.deb; do
-        dpkg -x "$package" "$cache/debian/root" || exit 1
+        dpkg -x "$package" "$cache/debian/unpacked" || exit 1
     done
     cd "$cache/debian" && rm -rf archives lists ./*.bin
 )

@@ -6,7 +6,6 @@ import itertools
 from typing import Any
 
 import pytest
-from tests.providers.wires import USAGE, WEATHER, answer, ask, call, chunk, completion, sse, target_of
 
 from llamaroute import errors
 from llamaroute.dialects.accumulate import fold
@@ -24,6 +23,7 @@ from llamaroute.types.events import (
 )
 from llamaroute.types.parts import ToolCall
 from llamaroute.types.response import ChatResponse, TokenLogprob, TopLogprob, Usage
+from tests.providers.wires import USAGE, WEATHER, answer, ask, call, chunk, completion, sse, target_of
 
 TARGET = target_of(SPEC, {"base_url": "http://host/v1"}, "m")
 

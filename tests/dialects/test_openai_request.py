@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.providers.wires import PNG, PNG_URL, WEATHER, WEATHER_JSON, ask, json_of, target_of, text_of
 
 from llamaroute.dialects.openai_request import extra_for
 from llamaroute.errors import CapabilityError, InputError
@@ -17,6 +16,7 @@ from llamaroute.types.messages import assistant, system, tool_result, user
 from llamaroute.types.parts import Document, Image, ImageData, Text, ToolCall, Video
 from llamaroute.types.request import ChatRequest
 from llamaroute.types.tools import JsonSchema, Tool
+from tests.providers.wires import PNG, PNG_URL, WEATHER, WEATHER_JSON, ask, json_of, target_of, text_of
 
 TARGET = target_of(SPEC, {"base_url": "http://host/v1"}, "m")
 SCHEMA = JsonSchema("city", {"type": "object", "properties": {"name": {"type": "string"}}}, strict=True)

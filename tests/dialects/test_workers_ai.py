@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.providers.cloudflare.samples import FLAT_CALL, PADDING, SCOUT_CALL, envelope
-from tests.providers.wires import USAGE, WEATHER, answer, ask, chunk, completion, sse, target_of
 
 from llamaroute import errors
 from llamaroute.dialects.accumulate import fold
@@ -15,6 +13,8 @@ from llamaroute.providers.cloudflare import SPEC
 from llamaroute.types.events import Finished, TextDelta
 from llamaroute.types.response import ChatResponse
 from llamaroute.types.tools import JsonSchema
+from tests.providers.cloudflare.samples import FLAT_CALL, PADDING, SCOUT_CALL, envelope
+from tests.providers.wires import USAGE, WEATHER, answer, ask, chunk, completion, sse, target_of
 
 TARGET = target_of(SPEC, {"account_id": "a", "api_key": "k", "api": "native"})
 

@@ -109,9 +109,8 @@ def test_image(client: lr.Client, colour: str) -> None:
 
 
 def test_wrong_key(server: LlamaCpp) -> None:
-    with lr.Client(config(server, key="sk-wrong")) as client:
-        with pytest.raises(lr.AuthenticationError) as caught:
-            client.chat("Hello")
+    with lr.Client(config(server, key="sk-wrong")) as client, pytest.raises(lr.AuthenticationError) as caught:
+        client.chat("Hello")
     assert caught.value.status == 401
     assert len(caught.value.attempts) == 1
     assert "sk-wrong" not in str(caught.value)
@@ -134,7 +133,9 @@ def test_a_broken_image_is_the_hosts_error(client: lr.Client) -> None:
 
 
 def test_leaving_a_stream_ends_the_servers_work(client: lr.Client) -> None:
-    with client.stream("Tell me a story", temperature=0, max_tokens=1500, extra={"box": {"ignore_eos": True}}) as stream:
+    with client.stream(
+        "Tell me a story", temperature=0, max_tokens=1500, extra={"box": {"ignore_eos": True}}
+    ) as stream:
         assert next(stream.text())
     assert stream.response.finish_reason == "interrupted"
     # The server has one slot: it answers again because it has noticed.
@@ -143,7 +144,10 @@ def test_leaving_a_stream_ends_the_servers_work(client: lr.Client) -> None:
 
 def test_loading_is_waited_for() -> None:
     patient = lr.RetryPolicy(attempts=200, base=0.05, max=0.2)
-    with start_llamacpp(MODEL, ctx=512, delay_load=0.8, wait=False) as server, lr.Client(config(server, None)) as client:
+    with (
+        start_llamacpp(MODEL, ctx=512, delay_load=0.8, wait=False) as server,
+        lr.Client(config(server, None)) as client,
+    ):
         reply = client.chat("Hello", temperature=0, max_tokens=10, retry=patient)
     assert reply.text
     assert reply.attempts[0].status == 503

@@ -1,10 +1,10 @@
-"""A real model behind the wire: another emulator plays the upstream server; a GGUF file is used where there is one."""
+"""A real model behind the wire: another emulator plays the upstream server; and the tiny Llama 4 of examples/."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -74,11 +74,8 @@ def test_unknown_model_argument() -> None:
 
 @pytest.fixture(scope="module")
 def gguf() -> GgufModel:
-    path = os.environ.get("LLAMAROUTE_GGUF")
-    if path is None:
-        pytest.skip("GGUF model: not run (LLAMAROUTE_GGUF is not set)")
-    pytest.importorskip("xllamacpp")
-    return GgufModel(path, os.environ.get("LLAMAROUTE_MMPROJ"), ctx=2048)
+    folder = Path(__file__).parents[2] / "examples" / "tiny_llama_4"
+    return GgufModel(str(folder / "tiny-llama-4.gguf"), str(folder / "mmproj-tiny-llama-4.gguf"), ctx=2048)
 
 
 def test_gguf(gguf: GgufModel, weather_tool, image_url: str) -> None:
@@ -93,14 +90,14 @@ def test_gguf(gguf: GgufModel, weather_tool, image_url: str) -> None:
         assert len(lines) > 3
         assert lines[-1] == "data: [DONE]"
         forced = {**body, "tools": [weather_tool], "tool_choice": "required", "max_tokens": 300}
-        call = httpx.post(url, json=forced, headers=key, timeout=60).json()["choices"][0]
-        if call["finish_reason"] == "tool_calls":
-            assert isinstance(json.loads(call["message"]["tool_calls"][0]["function"]["arguments"]), dict)
-        if "LLAMAROUTE_MMPROJ" in os.environ:
-            parts = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": "What?"}]
-            seen = httpx.post(
-                url, json={**body, "messages": [{"role": "user", "content": parts}]}, headers=key, timeout=60
-            ).json()
-            assert seen["usage"]["prompt_tokens"] > 100
+        weather = [{"role": "user", "content": "What is the weather in Paris?"}]
+        call = httpx.post(url, json={**forced, "messages": weather}, headers=key, timeout=60).json()["choices"][0]
+        assert call["finish_reason"] == "tool_calls"
+        assert json.loads(call["message"]["tool_calls"][0]["function"]["arguments"]) == {"city": "Paris"}
+        parts = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": "What?"}]
+        seen = httpx.post(
+            url, json={**body, "messages": [{"role": "user", "content": parts}]}, headers=key, timeout=60
+        ).json()
+        assert seen["usage"]["prompt_tokens"] > 100
         long = {**body, "messages": [{"role": "user", "content": "word " * 5000}]}
         assert httpx.post(url, json=long, headers=key, timeout=60).status_code == 400

@@ -171,13 +171,15 @@ def test_no_text_is_lost_and_the_order_is_kept(value: list[Any]):
     assert len(messages) == runs + loose.count(False), "neighbours that are loose form one message"
 
 
+KEYS = [
+    "role", "content", "type", "text", "image_url", "url", "tool_calls", "function", "name", "arguments", "id",
+    "tool_call_id", "detail",
+]  # fmt: skip
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | texts | st.binary(max_size=4),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["role", "content", "type", "text", "image_url", "url", "tool_calls", "function",
-                                       "name", "arguments", "id", "tool_call_id", "detail"]) | texts, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | texts, inner, max_size=4),
     max_leaves=10,
-)  # fmt: skip
+)
 messages_like = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", "system", "tool"])},
     optional={"content": json_like, "tool_calls": json_like, "tool_call_id": json_like, "name": json_like},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..local_models import DEFAULT_MODEL
 from .failures import DONE
 from .output import note, size, stderr_is_terminal, write
 
@@ -23,7 +24,7 @@ _CACHE = typer.Option("--cache", metavar="DIR", help="Folder of the files. Defau
 def pull(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The model; `llamaroute local list` has the names.")
-    ] = "smollm2",
+    ] = DEFAULT_MODEL,
     cache: Annotated[Path | None, _CACHE] = None,
 ) -> int:
     """Get a model's file once, and print its path."""

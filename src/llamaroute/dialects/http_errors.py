@@ -19,10 +19,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-from pydantic_core import from_json
 
 from ..errors import (
     AuthenticationError,
@@ -34,6 +32,7 @@ from ..errors import (
     OverloadedError,
     PayloadTooLargeError,
     PermissionDeniedError,
+    ProtocolError,
     ProviderError,
     QuotaExhaustedError,
     RateLimitError,
@@ -42,6 +41,7 @@ from ..errors import (
 from ..errors import TimeoutError as TimeoutError_
 from ..spi import Target, WireResponse
 from ..wire.headers import request_id, retry_after
+from .json_body import loads
 
 __all__ = ["CODES", "ErrorBody", "class_for_status", "map_http_error", "read_error"]
 
@@ -161,8 +161,8 @@ def read_error(body: bytes) -> ErrorBody:
     if not text:
         return ErrorBody("", (), None)
     try:
-        data = from_json(text)
-    except ValueError:
+        data = loads(body, "the error")
+    except ProtocolError:
         return ErrorBody(_first_line(text), (), text)
     return read_error_value(data)
 
@@ -170,7 +170,7 @@ def read_error(body: bytes) -> ErrorBody:
 def read_error_value(data: Any) -> ErrorBody:
     """The same for a body, or an event of a stream, that is JSON already."""
     if isinstance(data, list) and data:  # Google wraps its errors in an array
-        return read_error_value(data[0])
+        return replace(read_error_value(data[0]), raw=data)
     if not isinstance(data, Mapping):
         return ErrorBody(str(data), (), data)
     errors = data.get("errors")

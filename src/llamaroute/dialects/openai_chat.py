@@ -155,7 +155,7 @@ class OpenAIDecoder:
         for name, data in events:
             if self._over:
                 return
-            if data == b"[DONE]":
+            if data.startswith(b"[DONE]"):
                 yield from self._end()
                 return
             if not data or data.isspace():
@@ -174,7 +174,7 @@ class OpenAIDecoder:
         delta = _table(choice.get("delta") or choice.get("message")) if choice else None
         # The common case first: one piece of text and nothing else.
         content = delta.get("content") if delta else None
-        if content:
+        if content or (content is not None and content != "" and content != []):  # 0 is text too
             yield TextDelta(content if type(content) is str else text_of(content))
         if not self._meta and chunk.get("id"):  # a gateway's ping may come first
             self._meta = True
@@ -357,10 +357,13 @@ def error_status(payload: Mapping[str, Any]) -> int:
 
 
 def first_choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The first of `choices`; only one is ever asked for."""
+    """The first of `choices`: only one is ever asked for, and others (`n` in `extra`) are not mixed into it."""
     choices = payload.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
-        return choices[0]
+    if not isinstance(choices, list):
+        return None
+    for choice in choices:
+        if isinstance(choice, Mapping) and choice.get("index") in (0, None):
+            return choice
     return None
 
 

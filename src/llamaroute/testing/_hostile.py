@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["hostile_bodies"]
 
-MOST_MUTANTS = 400
+MOST_MUTANTS = 150
 """Bodies with one value of another type, made from one body."""
 
 _VALUES: tuple[Any, ...] = (

@@ -112,7 +112,7 @@ def check_adapter(
     *,
     settings: Mapping[str, Any],
     samples: Sequence[Sample],
-    model: str = "llama-4-scout",
+    model: str | None = None,
 ) -> None:
     """Check an adapter against every rule of the contract.
 
@@ -120,12 +120,12 @@ def check_adapter(
         spec: the provider.
         settings: its table in the config file, without `kind`.
         samples: answers of the host.
-        model: a canonical name, or any id of the provider.
+        model: a canonical name, or any id of the provider. Default: the spec's own default model, else a made-up id.
 
     Raises:
         AssertionError: with one line for each violation: rule, sample, what.
     """
-    check = Check(spec, settings, samples, model)
+    check = Check(spec, settings, samples, model or spec.default_model or "model-of-the-check")
     violations: list[str] = []
     for name, rule in RULES.items():
         try:

@@ -138,11 +138,22 @@ def _message_from_dict(data: Mapping[str, Any], index: int) -> Message:
         parts.extend(_part_from_dict(item, f"{where}.content[{i}]") for i, item in enumerate(content))
     elif content is not None:
         raise InputError(f"{where}.content must be text or a list of parts, not {type(content).__name__}")
-    for i, call in enumerate(data.get("tool_calls") or ()):
+    calls = data.get("tool_calls") or ()
+    if isinstance(calls, str | Mapping) or not isinstance(calls, Sequence):
+        raise InputError(f"{where}.tool_calls must be a list, not {type(calls).__name__}")
+    for i, call in enumerate(calls):
         parts.append(_call_from_dict(call, f"{where}.tool_calls[{i}]"))
-    if role == "tool" and not data.get("tool_call_id"):
+    call_id, name = _text(data, "tool_call_id", where), _text(data, "name", where)
+    if role == "tool" and not call_id:
         raise InputError(f"{where}: a tool message needs tool_call_id, the id of the call it answers")
-    return Message(role, tuple(parts), tool_call_id=data.get("tool_call_id"), name=data.get("name"))
+    return Message(role, tuple(parts), tool_call_id=call_id, name=name)
+
+
+def _text(data: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}.{key} must be text, not {type(value).__name__}")
+    return value
 
 
 def _part_from_dict(item: Any, where: str) -> Part:
@@ -158,7 +169,9 @@ def _part_from_dict(item: Any, where: str) -> Part:
                 reference = item.get("image_url")
                 url = reference.get("url") if isinstance(reference, Mapping) else reference
                 if isinstance(url, str):
-                    detail = reference.get("detail") if isinstance(reference, Mapping) else None
+                    detail: Any = reference.get("detail") if isinstance(reference, Mapping) else None
+                    if detail not in (None, "low", "high", "auto"):
+                        raise InputError(f"{where}: detail must be 'low', 'high' or 'auto', not {detail!r}")
                     image = Image(url, detail=detail)
                     image.from_dict = True
                     return image
@@ -175,5 +188,7 @@ def _call_from_dict(item: Any, where: str) -> ToolCall:
     arguments = function.get("arguments")
     if isinstance(arguments, Mapping):
         return ToolCall(str(item.get("id") or ""), function["name"], dict(arguments))
+    if arguments is not None and not isinstance(arguments, str):
+        raise InputError(f"{where}.function.arguments must be JSON text or a table, not {type(arguments).__name__}")
     parsed, error = parse_arguments(arguments or "")
     return ToolCall(str(item.get("id") or ""), function["name"], parsed, arguments or "", error)

@@ -125,3 +125,13 @@ def test_tgi_drops_calls_beside_content_so_there_is_none() -> None:
     assert "content" not in message
     assert message["tool_calls"][0]["function"]["name"] == "weather"
     assert sent(request)["messages"][1]["content"] == ""
+
+
+def test_text_beside_calls_that_tgi_cannot_take_is_not_dropped_in_silence() -> None:
+    call = ToolCall("c1", "weather", {"city": "Oslo"})
+    request = ChatRequest((user("Hi"), assistant("Let me see.", call), tool_result(call, "cloudy")))
+    wire = SPEC.adapter.build_request(request, target(dialect="tgi"), stream=False)
+    message = json_of(wire)["messages"][1]
+    assert "content" not in message
+    assert [notice.code for notice in wire.warnings]
+    assert SPEC.adapter.build_request(request, target(), stream=False).warnings == ()

@@ -1,0 +1,80 @@
+"""What is loaded when: nothing before it is used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+NEVER_EARLY = [
+    "httpx", "httpcore", "h11", "ssl", "anyio", "trio", "asyncio", "tenacity", "yaml", "PIL", "xllamacpp", "typer",
+    "rich", "idna", "certifi", "urllib.request", "http.client", "concurrent.futures"
+]  # fmt: skip
+
+
+def loaded(script: str) -> set[str]:
+    """Modules that a fresh process has loaded by `script` (without those of the interpreter's own start)."""
+    program = (
+        f"import sys, json\nbefore = set(sys.modules)\n{script}\nprint(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def starting_with(modules: set[str], *names: str) -> set[str]:
+    return {module for module in modules if any(module == name or module.startswith(f"{name}.") for name in names)}
+
+
+def test_import_llamaroute_loads_nearly_nothing():
+    modules = loaded("import llamaroute")
+    assert (
+        starting_with(modules, *NEVER_EARLY, "pydantic", "pydantic_core", "socket", "logging", "json", "tomllib")
+        == set()
+    )
+    assert starting_with(modules, "llamaroute") == {"llamaroute"}
+    foreign = {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names)
+    assert foreign == {"llamaroute"}
+
+
+@pytest.mark.parametrize("name", ["TimeoutError", "LlamarouteError"])
+def test_errors_alone_load_only_errors(name: str):
+    modules = loaded(f"import llamaroute; llamaroute.{name}")
+    assert starting_with(modules, "llamaroute") == {"llamaroute", "llamaroute.errors"}
+    assert "pydantic" not in modules
+
+
+def test_messages_and_parts_load_no_pydantic():
+    modules = loaded("import llamaroute; llamaroute.user('Hi', llamaroute.Image('a.png'))")
+    assert starting_with(modules, *NEVER_EARLY, "pydantic") == set()
+
+
+MAKE = """
+import llamaroute
+client = llamaroute.{kind}({{"providers": {{"box": {{"kind": "openai-compatible", "base_url": "http://127.0.0.1:9/v1",
+                                                    "model": "m"}}}}}}, env={{}})
+"""
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_making_a_client_loads_no_http_and_no_tls(kind: str):
+    modules = loaded(MAKE.format(kind=kind))
+    assert starting_with(modules, *NEVER_EARLY) == set()
+    used = {"llamaroute.providers", "llamaroute.providers.openai_compatible", "llamaroute.providers.urls"}
+    assert starting_with(modules, "llamaroute.providers") <= used
+    rarely = ("llamaroute.emulator", "llamaroute.testing", "llamaroute.cli", "llamaroute.transport.httpx",
+              "llamaroute.transport.local", "llamaroute.layers.media", "llamaroute.local_models")  # fmt: skip
+    assert starting_with(modules, *rarely) == set()
+
+
+def test_a_first_call_over_plain_http_loads_what_it_needs():
+    script = MAKE.format(kind="Client") + (
+        "try:\n    client.chat('Hi', retry=1)\n    raise SystemExit('nobody listens there')\n"
+        "except llamaroute.ConnectionError:\n    pass"
+    )
+    modules = loaded(script)
+    assert "httpcore" in modules, "the engine was used (which itself imports trio and anyio where they are installed)"
+    assert starting_with(modules, "httpx", "tenacity", "yaml", "PIL", "xllamacpp", "urllib.request") == set()
+    assert starting_with(modules, "llamaroute.layers.media", "llamaroute.emulator", "llamaroute.cli") == set()
