@@ -7,6 +7,7 @@ The twins below are kept alike by hand, and by one body of tests that runs on bo
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,15 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from .config.models import Config
-from .errors import ConfigError, InputError, LlamarouteError, ProtocolError, ProviderError, TimeoutError
+from .errors import (
+    CapabilityError,
+    ConfigError,
+    InputError,
+    LlamarouteError,
+    ProtocolError,
+    ProviderError,
+    TimeoutError,
+)
 from .pipeline.core import Layer, Ledger, Reply
 from .pipeline.ops import Blocking, Plan, Pull, Send, Sleep
 from .runtime import ChatOptions, Runtime, Totals
@@ -198,7 +207,8 @@ class Client(_Base[Transport]):
         Args:
             input: text, a part, a message, or a list of these; strings and parts beside each other form one user
                 message.
-            output: a type (pydantic model, dataclass, TypedDict, list, union...) or a JSON Schema the answer must fit;
+            output: a type (pydantic model, dataclass, TypedDict, list, union...) or a JSON Schema the answer must fit
+                (before Python 3.12, pydantic wants typing_extensions' TypedDict);
                 `.output` of the response is the validated value.
             **options: see `ChatOptions`.
 
@@ -213,7 +223,9 @@ class Client(_Base[Transport]):
         driver = _Driver(self._transport, call.ledger)
         try:
             reply: Reply = driver.run(runtime.handler(call))
-        except LlamarouteError:
+        except LlamarouteError as error:
+            if isinstance(error, CapabilityError):
+                runtime.suggest(call, error)
             runtime.count(call, None)
             raise
         response = runtime.complete(call, reply)
@@ -344,7 +356,9 @@ class Stream:
         self._driver = driver = _Driver(self._client._transport, call.ledger)
         try:
             reply: Reply = driver.run(runtime.handler(call), keep=True)
-        except LlamarouteError:
+        except LlamarouteError as error:
+            if isinstance(error, CapabilityError):
+                runtime.suggest(call, error)
             runtime.count(call, None)
             raise
         self._state = StreamState(runtime, call, reply)
@@ -428,7 +442,7 @@ class Stream:
 
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
-        if state is not None and not state.ended:
+        if state is not None and not state.ended and not sys.is_finalizing():
             self._close()
 
     def _response(self) -> Response | None:
@@ -499,7 +513,9 @@ class AsyncClient(_Base[AsyncTransport]):
         driver = _AsyncDriver(self._transport, call.ledger)
         try:
             reply: Reply = await driver.run(runtime.handler(call))
-        except LlamarouteError:
+        except LlamarouteError as error:
+            if isinstance(error, CapabilityError):
+                runtime.suggest(call, error)
             runtime.count(call, None)
             raise
         response = runtime.complete(call, reply)
@@ -620,7 +636,9 @@ class AsyncStream:
         self._driver = driver = _AsyncDriver(self._client._transport, call.ledger)
         try:
             reply: Reply = await driver.run(runtime.handler(call), keep=True)
-        except LlamarouteError:
+        except LlamarouteError as error:
+            if isinstance(error, CapabilityError):
+                runtime.suggest(call, error)
             runtime.count(call, None)
             raise
         self._state = StreamState(runtime, call, reply)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError, ValidationError
@@ -82,6 +83,9 @@ def output_spec(output: Any) -> OutputSpec:
     if isinstance(output, Mapping):
         name = str(output.get("title") or "output")
         return OutputSpec(JsonSchema(_name(name), output), None, wrapped=False)
+    if isinstance(output, FunctionType | BuiltinFunctionType | MethodType | partial):
+        # pydantic would take it for a type whose values are made by calling it, with what the model wrote.
+        raise InputError("output= takes a type or a JSON Schema, not a function; functions go into tools=")
     try:
         return _of_type(output)
     except TypeError as error:

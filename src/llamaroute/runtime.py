@@ -6,6 +6,7 @@ the drivers in `client.py`.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 import time
@@ -18,8 +19,8 @@ from . import catalog
 from .catalog.prices import cost_of
 from .config.load import LoadedConfig, load_config
 from .config.models import Config
-from .errors import InputError
-from .layers.adapt import adapt
+from .errors import CapabilityError, InputError
+from .layers.adapt import adapt, check
 from .layers.failover import failover
 from .layers.observe import observe
 from .layers.repair import repair
@@ -285,6 +286,21 @@ class Runtime:
                 "warnings": tuple(warnings),
             }
         )
+
+    def suggest(self, call: Call, error: CapabilityError) -> None:
+        """Complete a refusal with the configured targets that could serve the request."""
+        asked = {candidate.target.name for candidate in call.candidates}
+        could: list[str] = []
+        for account in self.accounts.values():
+            for target in map(account.target, account.rows):
+                if target.name in asked or target.name in could:
+                    continue
+                with contextlib.suppress(CapabilityError):
+                    check(call.request, target, stream=call.stream)
+                    could.append(target.name)
+        if could:
+            error.could_serve = tuple(could)
+            error.args = (f"{error.args[0]}; could serve it: {', '.join(could)}",)
 
     def count_plan(self, call: Call) -> Plan[TokenCount]:
         """Count a request's input tokens: by the target where its adapter can, else by estimate."""

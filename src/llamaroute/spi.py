@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -76,6 +76,9 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, defer_build=True, protected_namespaces=(), hide_input_in_errors=True
     )
+
+    path_keys: ClassVar[tuple[str, ...]] = ("verify",)
+    """Keys that may hold a path; a relative one starts from the config file's folder."""
 
     kind: str
     """Kind of provider; defaults to the table's name."""
@@ -275,7 +278,10 @@ class TokenCounter(Protocol):
 
 
 class Auth(Protocol):
-    """Signs requests of one account. Shared by all calls of a client, from any thread."""
+    """Signs requests of one account. Shared by all calls of a client, from any thread.
+
+    An attribute `secrets`, a sequence of texts, is taken out of hosts' error messages when they echo it.
+    """
 
     def stale(self, now: float) -> bool:
         """Whether `refresh` has to run before the next `sign`; `now` in seconds since the epoch."""

@@ -59,7 +59,7 @@ def as_tool(tool: Tool | Callable[..., Any] | Mapping[str, Any]) -> Tool:
         raise InputError(f"a tool is a function, a Tool or a dict, not {type(tool).__name__}")
     if not re.fullmatch(_NAME, made.name):
         raise InputError(f"tool name {made.name!r}: hosts take 1 to 64 letters, digits, '_' and '-'")
-    if made.schema.get("type") != "object":
+    if not isinstance(made.schema, Mapping) or made.schema.get("type") != "object":
         raise InputError(f"tool {made.name!r}: the schema of its arguments must be of type object")
     return made
 

@@ -83,7 +83,8 @@ def test_local_model_file_that_is_missing_is_a_problem(cli):
     Path("llamaroute.toml").write_text('[providers.local]\nmodel = "missing.gguf"\n')
     result = cli("config", "check")
     assert result.code == 2
-    assert "error: provider local: providers.local.model: cannot read the model file missing.gguf" in result.err
+    assert "error: provider local: providers.local.model: cannot read the model file" in result.err
+    assert "missing.gguf" in result.err
 
 
 # -- schema -----------------------------------------------------------------------------------------------------------

@@ -157,8 +157,8 @@ def test_loading_is_waited_for() -> None:
 
 
 def test_a_server_that_still_loads_is_overloaded_for_one_who_does_not_wait() -> None:
-    with start_llamacpp(MODEL, ctx=512, delay_load=30, wait=False) as server, lr.Client(config(server, None)) as client:
-        with pytest.raises(lr.OverloadedError) as caught:
-            client.chat("Hello", retry=1)
+    loading = start_llamacpp(MODEL, ctx=512, delay_load=30, wait=False)
+    with loading as server, lr.Client(config(server, None)) as client, pytest.raises(lr.OverloadedError) as caught:
+        client.chat("Hello", retry=1)
     assert caught.value.status == 503
     assert caught.value.retryable

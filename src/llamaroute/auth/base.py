@@ -22,10 +22,12 @@ __all__ = ["StaticHeaders", "bearer", "cloudflare", "huggingface", "no_auth", "o
 class StaticHeaders:
     """Adds the same secret headers to every request."""
 
-    __slots__ = ("_headers",)
+    __slots__ = ("_headers", "secrets")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = dict(headers)
+        self.secrets = tuple(value.removeprefix("Bearer ") for value in self._headers.values())
+        """Texts that must not show in a message, should a host echo them."""
 
     def stale(self, now: float) -> bool:
         """Never: a key does not expire by the clock."""

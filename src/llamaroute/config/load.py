@@ -18,7 +18,7 @@ from .problems import KeyPath, Problem, config_error, did_you_mean
 from .values import SecretReader, child_annotation, expand_user, members, resolve_secrets, resolve_variables
 
 if TYPE_CHECKING:
-    from ..spi import ProviderSpec
+    from ..spi import ProviderSettings, ProviderSpec
 
 __all__ = ["LoadedConfig", "load_config"]
 
@@ -136,12 +136,12 @@ def _build(
         whole: set[KeyPath] = set()
         data = resolve_variables(data, reader.env, problems, whole)
         if isinstance(providers := data.get("providers"), Mapping):
-            data["providers"] = {
-                name: resolve_secrets(
-                    table, settings_class(name, table, specs), reader, problems, whole, ("providers", name)
-                )
-                for name, table in providers.items()
-            }
+            tables: dict[str, Any] = {}
+            for name, table in providers.items():
+                settings = settings_class(name, table, specs)
+                table = resolve_secrets(table, settings, reader, problems, whole, ("providers", name))
+                tables[name] = _beside(path, table, settings)
+            data["providers"] = tables
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}", file=file, key=error.key) from None
     except RecursionError:
@@ -151,6 +151,20 @@ def _build(
         raise config_error(found, label=f"{label} (profile {profile})" if profile else label, file=file)
     profiles = raw.get("profiles") or {}
     return LoadedConfig(config, label, path, profile, tuple(profiles), ((path,) if path else ()) + tuple(reader.files))
+
+
+def _beside(file: Path | None, table: Any, settings: type[ProviderSettings] | None) -> Any:
+    """A provider's table with its relative paths made to start from the config file's folder.
+
+    A bare word stays as it is: `model = "smollm2"` is a name.
+    """
+    if file is None or settings is None or not isinstance(table, dict):
+        return table
+    for key in settings.path_keys:
+        value = table.get(key)
+        if isinstance(value, str) and (os.sep in value or "/" in value or Path(value).suffix):
+            table[key] = str(file.parent / expand_user(value))
+    return table
 
 
 def _validate(

@@ -12,11 +12,11 @@ from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.exchange import reply_events
 from ..pipeline.ops import Plan
 from ..spi import Target
-from ..types.capability import Feature
+from ..types.capability import Feature, Support
 from ..types.request import ChatRequest
 from ..types.response import Notice
 
-__all__ = ["adapt", "needs"]
+__all__ = ["adapt", "check", "needs"]
 
 _NAMES: dict[Feature, str] = {
     "stream": "streaming",
@@ -63,16 +63,31 @@ def needs(request: ChatRequest, *, stream: bool) -> tuple[Feature, ...]:
     return tuple(used)
 
 
-def adapt(call: Call, handler: Handler) -> Plan[Reply]:
-    """The layer."""
-    request, target = call.request, call.target
-    row = target.row
+def check(request: ChatRequest, target: Target, *, stream: bool) -> dict[Feature, Support]:
+    """How the target serves each feature the request needs.
+
+    Raises:
+        CapabilityError: it cannot.
+    """
     _check_parameters(request, target)
-    support = {feature: row.features.get(feature, "native") for feature in needs(request, stream=call.stream)}
+    support = {feature: target.row.features.get(feature, "native") for feature in needs(request, stream=stream)}
     refused = [feature for feature, how in support.items() if how == "refuse"]
     if refused:
         what = ", ".join(_NAMES[feature] for feature in refused)
         raise CapabilityError(f"{target.name} cannot serve {what}", missing={target.name: what})
+    emulated = "emulate" in (support.get("tools"), support.get("forced_tools"))
+    if emulated and target.row.features.get("json_schema") != "native":
+        raise CapabilityError(
+            f"{target.name} has neither tools nor JSON schemas to make them up with", missing={target.name: "tools"}
+        )
+    return support
+
+
+def adapt(call: Call, handler: Handler) -> Plan[Reply]:
+    """The layer."""
+    request, target = call.request, call.target
+    row = target.row
+    support = check(request, target, stream=call.stream)
     if request.tools and request.tool_choice == "none" and row.features.get("tools", "native") != "native":
         # Tools that may not be called need not be sent to a host that knows none.
         request = request.evolve(tools=(), tool_choice="auto")
@@ -107,11 +122,6 @@ def _tools_by_schema(call: Call, handler: Handler) -> Plan[Reply]:
     from ..parity import forced_tools
 
     request, target = call.request, call.target
-    if target.row.features.get("json_schema") != "native":
-        raise CapabilityError(
-            f"{target.name} has neither tools nor JSON schemas to make them up with",
-            missing={target.name: "tools"},
-        )
     call.ledger.notice(
         Notice("tools_emulated", f"{target.name} has no tools of its own; a JSON schema stands in for them", "tools")
     )

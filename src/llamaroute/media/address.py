@@ -50,6 +50,7 @@ _NEVER_V6 = {
     "ff00::/8": "a multicast address",
     "2001::/23": "a reserved address",  # protocol assignments, Teredo tunnels among them
     "2001:db8::/32": "a documentation address",
+    "2002::/16": "a 6to4 address",  # given up in 2015, rfc7526: nothing honest is there any more
     "3fff::/20": "a documentation address",
 }
 _METADATA = {
@@ -121,7 +122,7 @@ def _wrapped(address: IPv6Address) -> IPv4Address | None:
         return low
     if int(address) >> 32 & 0xFFFFFFFF in (0x00005EFE, 0x02005EFE):  # ISATAP, rfc5214
         return low
-    return address.ipv4_mapped or address.sixtofour
+    return address.ipv4_mapped
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from ..errors import ProtocolError, ProviderError
-from ..spi import DecoderEvent, RawPayload, WireRequest, WireResponse
+from ..spi import MASK, DecoderEvent, RawPayload, WireRequest, WireResponse
 from ..types.events import (
     Finished,
     ReasoningDelta,
@@ -30,6 +31,9 @@ MAX_BODY = 64 << 20
 """Bytes of a plain answer. The longest context any host serves, as text, is far below."""
 MAX_BUFFER = 64 << 10
 """Bytes of a stream that may come before its first text, call or finish (docs/architecture.md, "Commit")."""
+
+SHORTEST_SECRET = 6
+"""Characters; shorter ones would be found in ordinary words."""
 
 COMMITTING = (TextDelta, ToolCallStarted, Finished, ReasoningDelta)
 """Events that commit a stream: from here on it is never silently repeated."""
@@ -65,7 +69,27 @@ def exchange(call: Call) -> Plan[Reply]:
         error.provider = error.provider or target.provider
         error.target = error.target or target.name
         error.model = error.model or target.model
+        _redact(error, getattr(call.candidate.auth, "secrets", ()))
         raise
+
+
+def _redact(error: ProviderError, secrets: Sequence[str]) -> None:
+    """Hosts echo the key they refuse: it stays out of what is printed and logged."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET and (secret in str(error.args) or secret in str(error.raw)):
+            error.args = tuple(_without(secret, value) for value in error.args)
+            error.raw = _without(secret, error.raw)
+
+
+def _without(secret: str, value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace(secret, MASK)
+        case list():
+            return [_without(secret, item) for item in value]
+        case dict():
+            return {key: _without(secret, item) for key, item in value.items()}
+    return value
 
 
 def send_signed(call: Call, request: WireRequest) -> Plan[Head]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import quote
 
 from pydantic import Field
@@ -29,6 +29,8 @@ DEFAULT_MODEL: Final = "smollm2"
 
 class LocalSettings(ProviderSettings):
     """A model in this process."""
+
+    path_keys: ClassVar[tuple[str, ...]] = ("model", "mmproj", "chat_template")
 
     model: str | None = DEFAULT_MODEL
     """A known name (`smollm2`; fetched once with `llamaroute local pull`), or the path of a GGUF file."""

@@ -20,7 +20,10 @@ ImageDetail: TypeAlias = Literal["low", "high", "auto"]
 class PilImage(Protocol):
     """What of a `PIL.Image.Image` is used here, so that Pillow need not be installed."""
 
-    mode: str
+    @property
+    def mode(self) -> str:
+        """How pixels are stored: `RGB`, `L`, ..."""
+        ...
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
         """Write the image to the file object `fp`."""
