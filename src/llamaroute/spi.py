@@ -321,7 +321,8 @@ class ProviderSpec:
         catalog: rows of models at this provider, as `llamaroute.catalog.parse` takes them; left out, the library's own
             file for the kind counts, and hosts that serve what you deploy have none.
         from_env: environment -> this kind's table, or None when its variables are not set (zero-config).
-        refine: the row as the account's own settings make it (another dialect, an engine's flags); pure.
+        refine: the row as the account's own settings make it (another dialect, an engine's flags); pure, and the
+            same when done twice.
         default_model: canonical name used when a call names the account alone and the table has no `model`.
         env: names of the variables `from_env` looks for, for messages.
         transport: `http`, or `local` for an engine in this process.

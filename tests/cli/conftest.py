@@ -69,7 +69,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def spawn(plain_children: None) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start a command in a process of its own."""
     running: list[subprocess.Popen[bytes]] = []
 

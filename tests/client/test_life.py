@@ -26,6 +26,8 @@ from llamaroute.emulator import Emulator
 from .api import Api, box
 from .raw import PATIENCE, STREAM_HEAD, Raw, Story, answer, body_of, chunk, delta, stream_of, then_silence
 
+pytestmark = pytest.mark.usefixtures("plain_children")
+
 
 def echo(connection: Any) -> None:
     """Answers what was said, so that a mix-up of answers would be seen."""

@@ -21,6 +21,8 @@ from local_helpers import answer, ask, chat, events, send, soon
 from llamaroute.errors import ConnectionError, TimeoutError
 from llamaroute.transport.local import AsyncLocalResponse, AsyncLocalTransport, LocalResponse, LocalTransport
 
+pytestmark = pytest.mark.usefixtures("plain_children")
+
 LONG = chat("Tell a very long story.", max_tokens=3500, ignore_eos=True)
 
 

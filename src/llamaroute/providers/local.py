@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -113,6 +114,8 @@ def _refine(row: ModelRow, options: LocalSettings) -> ModelRow:
     features: dict[Feature, Support] = {**row.features, **_FEATURES}
     if options.mmproj:
         features["images"] = "native"
+    if row.model == row.model_id and row.model.endswith(".gguf"):
+        row = row.evolve(model=PurePath(row.model).stem)  # a file's name is enough of a name
     parameters = {**_PARAMETERS, **row.parameters}
     return row.evolve(features=features, parameters=parameters, context_window=options.context)
 

@@ -76,7 +76,8 @@ def make_account(
         elif own_id is not None:
             known[canonical] = known[canonical].evolve(model_id=own_id)
         known[canonical] = _overridden(known[canonical], custom)
-    return Account(name, spec, options, tuple(known.values()), catalogued=bool(rows))
+    refined = tuple(known.values()) if spec.refine is None else tuple(spec.refine(r, options) for r in known.values())
+    return Account(name, spec, options, refined, catalogued=bool(rows))
 
 
 def _overridden(row: ModelRow, custom: CustomModel) -> ModelRow:

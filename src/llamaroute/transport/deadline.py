@@ -25,6 +25,11 @@ __all__ = ["AsyncDeadlineBackend", "DeadlineBackend", "Watch"]
 _WRITE = 256 << 10
 """Bytes handed to a socket at a time, so that the time left is looked at between two of them."""
 
+_SLICE = 0.5
+"""Seconds a blocking read waits before it looks up. A Ctrl-C that arrives between Python's last look at signals and the
+system call is only noticed after it (https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers):
+the call must not last until the deadline."""
+
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 
@@ -132,7 +137,12 @@ class _Stream(httpcore.NetworkStream):
         watch.stream = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
+        watch = self._watch
+        while True:
+            try:
+                return self._inner.read(max_bytes, min(watch.left(httpcore.ReadTimeout), _SLICE))
+            except httpcore.ReadTimeout:
+                watch.left(httpcore.ReadTimeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         watch = self._watch
