@@ -19,7 +19,8 @@ PURE = {
     "routing", "output", "tokens",
 }  # fmt: skip
 INPUT_OUTPUT = {
-    "transport", "client", "runtime", "auth", "config", "state", "control", "batch", "interop", "emulator", "testing",
+    "transport", "client", "drivers", "streams", "runtime", "auth", "config", "state", "control", "batch",
+    "interop", "emulator", "testing",
     "cli", "tools", "media_io", "local_models", "registry",
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import AsyncClient, AsyncStream, Client, Stream
+    from .client import AsyncClient, Client
     from .config.models import Config
     from .errors import (
         AllTargetsFailedError,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from .layers.retry import RetryPolicy
     from .pipeline.core import Timeout
+    from .streams import AsyncStream, Stream
     from .tokens import TokenCount
     from .types.events import (
         FailedOver,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "client": ("AsyncClient", "AsyncStream", "Client", "Stream"),
+    "client": ("AsyncClient", "Client"),
     "config.models": ("Config",),
     "errors": (
         "AllTargetsFailedError",
@@ -97,6 +98,7 @@ _HOME = {
     ),
     "layers.retry": ("RetryPolicy",),
     "pipeline.core": ("Timeout",),
+    "streams": ("AsyncStream", "Stream"),
     "tokens": ("TokenCount",),
     "types.events": (
         "FailedOver",

@@ -1,41 +1,30 @@
-"""`Client` and `AsyncClient`, their streams, and the two drivers that do what plans ask for.
+"""`Client` and `AsyncClient`.
 
-The twins below are kept alike by hand, and by one body of tests that runs on both; everything that can be shared is in
+The twins are kept alike by hand, and by one body of tests that runs on both; everything that can be shared is in
 `runtime.py` and `streaming.py`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from .config.models import Config
-from .errors import (
-    CapabilityError,
-    ConfigError,
-    InputError,
-    LlamarouteError,
-    ProtocolError,
-    ProviderError,
-    TimeoutError,
-)
-from .pipeline.core import Layer, Ledger, Reply
-from .pipeline.ops import Blocking, Plan, Pull, Send, Sleep
+from .drivers import AsyncDriver, Driver
+from .errors import CapabilityError, ConfigError, LlamarouteError
+from .pipeline.core import Layer, Reply
 from .runtime import ChatOptions, Runtime, Totals
-from .spi import DecoderEvent, ProviderSettings, Target
-from .streaming import DRAIN, PUBLIC, StreamState, public
+from .spi import ProviderSettings, Target
+from .streams import AsyncStream, Stream
 from .tokens import TokenCount
-from .transport.base import AsyncResponse, AsyncTransport, Response, Transport
-from .types.events import Finished, StreamEvent, TextDelta
+from .transport.base import AsyncTransport, Transport
 from .types.messages import Input
 from .types.response import ChatResponse
 
-__all__ = ["AsyncClient", "AsyncStream", "Client", "Stream"]
+__all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
 TransportT = TypeVar("TransportT")
@@ -162,9 +151,6 @@ class _Base(Generic[TransportT]):
         raise NotImplementedError
 
 
-# -- blocking ---------------------------------------------------------------------------------------------------------
-
-
 class Client(_Base[Transport]):
     """Sends chat requests to the configured providers, from any thread.
 
@@ -220,7 +206,7 @@ class Client(_Base[Transport]):
         """
         runtime = self._current()
         call = runtime.prepare(input, options, output=output, stream=False)
-        driver = _Driver(self._transport, call.ledger)
+        driver = Driver(self._transport, call.ledger)
         try:
             reply: Reply = driver.run(runtime.handler(call))
         except LlamarouteError as error:
@@ -244,7 +230,7 @@ class Client(_Base[Transport]):
         """Input tokens of a request at the first target it would go to; exact where the target can count."""
         runtime = self._current()
         call = runtime.prepare(input, options, output=None, stream=False)
-        return _Driver(self._transport, call.ledger).run(runtime.count_plan(call))
+        return Driver(self._transport, call.ledger).run(runtime.count_plan(call))
 
     def _local(self, target: Target) -> Transport:
         from .transport.local import LocalTransport
@@ -255,234 +241,6 @@ class Client(_Base[Transport]):
         from .transport.httpx import HttpxTransport
 
         return HttpxTransport(verify=verify, proxy=proxy)
-
-
-class _Driver:
-    """Does what a plan asks for. Owns at most one open answer."""
-
-    __slots__ = ("_ledger", "_transport", "response")
-
-    def __init__(self, transport: Callable[[Target | None], Transport], ledger: Ledger) -> None:
-        self._transport = transport
-        self._ledger = ledger
-        self.response: Response | None = None
-
-    def run(self, plan: Plan[T], *, keep: bool = False) -> T:
-        """Run `plan` to its end. `keep` leaves the answer open, for a stream to read on."""
-        value: Any = None
-        error: BaseException | None = None
-        done = False
-        try:
-            while True:
-                self._ledger.now = time.monotonic()
-                try:
-                    op = plan.send(value) if error is None else plan.throw(error)
-                except StopIteration as stop:
-                    done = True
-                    return stop.value  # type: ignore[no-any-return]
-                value = error = None
-                try:
-                    match op:
-                        case Pull(until=until, phase=phase):
-                            assert self.response is not None
-                            value = self.response.read(until, phase)
-                        case Send():
-                            self.close()
-                            self.response = self._transport(op.target).open(op)
-                            value = self.response.head
-                        case Sleep(seconds=seconds):
-                            self.close()
-                            time.sleep(seconds)
-                        case Blocking():
-                            value = _blocking(op)
-                except Exception as raised:
-                    error = raised
-        finally:
-            if not (done and keep):
-                self.close()
-            if not done:
-                self._ledger.now = time.monotonic()
-                plan.close()
-
-    def close(self) -> None:
-        """Close the open answer, if any."""
-        response, self.response = self.response, None
-        if response is not None:
-            response.close()
-
-
-def _blocking(op: Blocking) -> Any:
-    """Call what may block; with an end in sight, in a thread that is left behind when it comes."""
-    if op.until is None:
-        return op.fn()
-    box: list[Any] = []
-
-    def work() -> None:
-        try:
-            box.extend((True, op.fn()))
-        except BaseException as error:
-            box.extend((False, error))
-
-    thread = threading.Thread(target=work, daemon=True, name="llamaroute-blocking")
-    thread.start()
-    thread.join(max(0.0, op.until - time.monotonic()))
-    if not box:
-        raise TimeoutError(
-            "getting ready took longer than the call may take", phase=op.phase, retryable=False, failover=False
-        )
-    if box[0]:
-        return box[1]
-    raise box[1]
-
-
-class Stream:
-    """An answer as it comes. A context manager, and an iterator of events.
-
-    Leaving the block early closes the connection at once.
-    """
-
-    def __init__(self, client: Client, input: Input, output: Any, options: ChatOptions) -> None:
-        self._client = client
-        self._arguments = (input, output, options)
-        self._state: StreamState | None = None
-        self._driver: _Driver | None = None
-        self._events: Iterator[DecoderEvent] = iter(())
-        self._interrupted = False
-
-    def __enter__(self) -> Self:
-        runtime = self._client._current()
-        input, output, options = self._arguments
-        call = runtime.prepare(input, options, output=output, stream=True)
-        self._driver = driver = _Driver(self._client._transport, call.ledger)
-        try:
-            reply: Reply = driver.run(runtime.handler(call), keep=True)
-        except LlamarouteError as error:
-            if isinstance(error, CapabilityError):
-                runtime.suggest(call, error)
-            runtime.count(call, None)
-            raise
-        self._state = StreamState(runtime, call, reply)
-        self._events = self._state.opening()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> StreamEvent:
-        state = self._started()
-        add = state.answer.add
-        while True:
-            if state.ended:
-                if state.failure is not None and not self._interrupted:
-                    raise state.failure
-                raise StopIteration
-            try:
-                for event in self._events:
-                    add(event)
-                    kind = type(event)
-                    if kind in PUBLIC:
-                        if kind is Finished:
-                            self._finish()
-                        return public(event)
-                self._events = self._read()
-            except ProviderError as error:
-                if self._interrupted:
-                    raise StopIteration from None
-                self._end(error, interrupted=False)
-                raise state.broken(error) from error
-
-    def _read(self) -> Iterator[DecoderEvent]:
-        state, response = self._started(), self._response()
-        reply = state.reply
-        if reply.ended or reply.decoder is None or response is None:
-            raise ProtocolError("the stream ended without a finish")
-        data = response.read(time.monotonic() + reply.idle, "idle")
-        if data:
-            return iter(reply.decoder.feed(data))
-        reply.ended = True
-        return iter(reply.decoder.close())
-
-    def _finish(self) -> None:
-        """The answer is complete: let the connection end, so that it can be used again."""
-        state, response = self._started(), self._response()
-        if response is not None and not state.reply.ended:
-            until = time.monotonic() + DRAIN
-            try:
-                while response.read(until, "idle"):
-                    pass
-            except ProviderError:
-                pass  # the answer is whole; the connection is closed instead
-        self._end(None, interrupted=False)
-        state.settle(interrupted=False)
-
-    def _end(self, error: BaseException | None, *, interrupted: bool) -> None:
-        state, driver = self._started(), self._driver
-        if state.ended:
-            return
-        state.ended = True
-        if driver is not None:
-            driver.close()
-        ledger = state.call.ledger
-        ledger.now = time.monotonic()
-        for finisher in state.finishers():
-            plan = finisher(state.outcome(error, interrupted=interrupted))
-            if plan is not None:
-                _Driver(self._client._transport, ledger).run(plan)
-
-    def _close(self) -> None:
-        state = self._state
-        if state is not None and not state.ended:
-            self._end(None, interrupted=True)
-            state.settle(interrupted=True)
-
-    def __del__(self) -> None:
-        state = getattr(self, "_state", None)
-        if state is not None and not state.ended and not sys.is_finalizing():
-            self._close()
-
-    def _response(self) -> Response | None:
-        return None if self._driver is None else self._driver.response
-
-    def _started(self) -> StreamState:
-        if self._state is None:
-            raise InputError("a stream is used as a context manager: with client.stream(...) as stream")
-        return self._state
-
-    def text(self) -> Iterator[str]:
-        """Just the text."""
-        for event in self:
-            if type(event) is TextDelta:
-                yield event.text
-
-    def interrupt(self) -> ChatResponse[Any]:
-        """Stop here and keep what was said: the partial answer, with `finish_reason="interrupted"`."""
-        self._interrupted = True
-        self._close()
-        return self.response
-
-    @property
-    def response(self) -> ChatResponse[Any]:
-        """The complete answer once the stream has ended; the partial one after `interrupt()` or an early exit.
-
-        Raises:
-            InputError: the stream has not ended.
-            OutputValidationError: the answer does not fit `output=`.
-            StreamInterruptedError: the stream broke.
-        """
-        return self._started().result()
-
-    @property
-    def partial(self) -> Any:
-        """The structured output so far (`output=`), as plain JSON data; None before anything can be read."""
-        return self._started().partial()
-
-
-# -- async ------------------------------------------------------------------------------------------------------------
 
 
 class AsyncClient(_Base[AsyncTransport]):
@@ -510,7 +268,7 @@ class AsyncClient(_Base[AsyncTransport]):
         """See `Client.chat`."""
         runtime = self._current()
         call = runtime.prepare(input, options, output=output, stream=False)
-        driver = _AsyncDriver(self._transport, call.ledger)
+        driver = AsyncDriver(self._transport, call.ledger)
         try:
             reply: Reply = await driver.run(runtime.handler(call))
         except LlamarouteError as error:
@@ -530,7 +288,7 @@ class AsyncClient(_Base[AsyncTransport]):
         """See `Client.count_tokens`."""
         runtime = self._current()
         call = runtime.prepare(input, options, output=None, stream=False)
-        return await _AsyncDriver(self._transport, call.ledger).run(runtime.count_plan(call))
+        return await AsyncDriver(self._transport, call.ledger).run(runtime.count_plan(call))
 
     def _local(self, target: Target) -> AsyncTransport:
         from .transport.local import AsyncLocalTransport
@@ -541,211 +299,3 @@ class AsyncClient(_Base[AsyncTransport]):
         from .transport.httpx import AsyncHttpxTransport
 
         return AsyncHttpxTransport(verify=verify, proxy=proxy)
-
-
-class _AsyncDriver:
-    """Does what a plan asks for. Owns at most one open answer."""
-
-    __slots__ = ("_ledger", "_transport", "response")
-
-    def __init__(self, transport: Callable[[Target | None], AsyncTransport], ledger: Ledger) -> None:
-        self._transport = transport
-        self._ledger = ledger
-        self.response: AsyncResponse | None = None
-
-    async def run(self, plan: Plan[T], *, keep: bool = False) -> T:
-        """Run `plan` to its end. `keep` leaves the answer open, for a stream to read on."""
-        value: Any = None
-        error: BaseException | None = None
-        done = False
-        try:
-            while True:
-                self._ledger.now = time.monotonic()
-                try:
-                    op = plan.send(value) if error is None else plan.throw(error)
-                except StopIteration as stop:
-                    done = True
-                    return stop.value  # type: ignore[no-any-return]
-                value = error = None
-                try:
-                    match op:
-                        case Pull(until=until, phase=phase):
-                            assert self.response is not None
-                            value = await self.response.read(until, phase)
-                        case Send():
-                            await self.aclose()
-                            self.response = await self._transport(op.target).open(op)
-                            value = self.response.head
-                        case Sleep(seconds=seconds):
-                            await self.aclose()
-                            await _sleep(seconds)
-                        case Blocking():
-                            value = await _async_blocking(op)
-                except Exception as raised:
-                    error = raised
-        finally:
-            if not (done and keep):
-                await self.aclose()
-            if not done:
-                self._ledger.now = time.monotonic()
-                plan.close()
-
-    async def aclose(self) -> None:
-        """Close the open answer, if any."""
-        response, self.response = self.response, None
-        if response is not None:
-            await response.aclose()
-
-
-async def _sleep(seconds: float) -> None:
-    import anyio
-
-    await anyio.sleep(seconds)
-
-
-async def _async_blocking(op: Blocking) -> Any:
-    import anyio
-    import anyio.to_thread
-
-    seconds = None if op.until is None else max(0.0, op.until - time.monotonic())
-    with anyio.move_on_after(seconds):
-        return await anyio.to_thread.run_sync(op.fn, abandon_on_cancel=True)
-    raise TimeoutError(
-        "getting ready took longer than the call may take", phase=op.phase, retryable=False, failover=False
-    )
-
-
-class AsyncStream:
-    """An answer as it comes. An async context manager, and an async iterator of events.
-
-    Leaving the block early, or cancelling the task, closes the connection at once.
-    """
-
-    def __init__(self, client: AsyncClient, input: Input, output: Any, options: ChatOptions) -> None:
-        self._client = client
-        self._arguments = (input, output, options)
-        self._state: StreamState | None = None
-        self._driver: _AsyncDriver | None = None
-        self._events: Iterator[DecoderEvent] = iter(())
-        self._interrupted = False
-
-    async def __aenter__(self) -> Self:
-        runtime = self._client._current()
-        input, output, options = self._arguments
-        call = runtime.prepare(input, options, output=output, stream=True)
-        self._driver = driver = _AsyncDriver(self._client._transport, call.ledger)
-        try:
-            reply: Reply = await driver.run(runtime.handler(call), keep=True)
-        except LlamarouteError as error:
-            if isinstance(error, CapabilityError):
-                runtime.suggest(call, error)
-            runtime.count(call, None)
-            raise
-        self._state = StreamState(runtime, call, reply)
-        self._events = self._state.opening()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamEvent:
-        state = self._started()
-        add = state.answer.add
-        while True:
-            if state.ended:
-                if state.failure is not None and not self._interrupted:
-                    raise state.failure
-                raise StopAsyncIteration
-            try:
-                for event in self._events:
-                    add(event)
-                    kind = type(event)
-                    if kind in PUBLIC:
-                        if kind is Finished:
-                            await self._finish()
-                        return public(event)
-                self._events = await self._read()
-            except ProviderError as error:
-                if self._interrupted:
-                    raise StopAsyncIteration from None
-                await self._end(error, interrupted=False)
-                raise state.broken(error) from error
-
-    async def _read(self) -> Iterator[DecoderEvent]:
-        state, response = self._started(), self._response()
-        reply = state.reply
-        if reply.ended or reply.decoder is None or response is None:
-            raise ProtocolError("the stream ended without a finish")
-        data = await response.read(time.monotonic() + reply.idle, "idle")
-        if data:
-            return iter(reply.decoder.feed(data))
-        reply.ended = True
-        return iter(reply.decoder.close())
-
-    async def _finish(self) -> None:
-        """The answer is complete: let the connection end, so that it can be used again."""
-        state, response = self._started(), self._response()
-        if response is not None and not state.reply.ended:
-            until = time.monotonic() + DRAIN
-            try:
-                while await response.read(until, "idle"):
-                    pass
-            except ProviderError:
-                pass  # the answer is whole; the connection is closed instead
-        await self._end(None, interrupted=False)
-        state.settle(interrupted=False)
-
-    async def _end(self, error: BaseException | None, *, interrupted: bool) -> None:
-        state, driver = self._started(), self._driver
-        if state.ended:
-            return
-        state.ended = True
-        if driver is not None:
-            await driver.aclose()
-        ledger = state.call.ledger
-        ledger.now = time.monotonic()
-        for finisher in state.finishers():
-            plan = finisher(state.outcome(error, interrupted=interrupted))
-            if plan is not None:
-                await _AsyncDriver(self._client._transport, ledger).run(plan)
-
-    async def _close(self, error: BaseException | None = None) -> None:
-        state = self._state
-        if state is not None and not state.ended:
-            await self._end(None, interrupted=True)
-            state.settle(interrupted=True)
-
-    def _response(self) -> AsyncResponse | None:
-        return None if self._driver is None else self._driver.response
-
-    def _started(self) -> StreamState:
-        if self._state is None:
-            raise InputError("a stream is used as a context manager: async with client.stream(...) as stream")
-        return self._state
-
-    async def text(self) -> AsyncIterator[str]:
-        """Just the text."""
-        async for event in self:
-            if type(event) is TextDelta:
-                yield event.text
-
-    async def interrupt(self) -> ChatResponse[Any]:
-        """Stop here and keep what was said: the partial answer, with `finish_reason="interrupted"`."""
-        self._interrupted = True
-        await self._close()
-        return self.response
-
-    @property
-    def response(self) -> ChatResponse[Any]:
-        """See `Stream.response`."""
-        return self._started().result()
-
-    @property
-    def partial(self) -> Any:
-        """See `Stream.partial`."""
-        return self._started().partial()

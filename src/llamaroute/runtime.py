@@ -1,7 +1,7 @@
 """What `Client` and `AsyncClient` share: a loaded configuration at work, arguments -> calls, replies -> responses.
 
 No I/O happens here but the reading of the configuration and what credentials need to be set up; requests are sent by
-the drivers in `client.py`.
+the drivers in `drivers.py`.
 """
 
 from __future__ import annotations

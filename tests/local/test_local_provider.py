@@ -8,9 +8,9 @@ import pytest
 from local_helpers import png, target_of
 from pydantic import ValidationError
 
-from llamaroute import catalog
 from llamaroute.errors import CapabilityError, ProtocolError
 from llamaroute.providers.local import SPEC, LocalSettings
+from llamaroute.routing.resolve import make_account
 from llamaroute.spi import WireResponse
 from llamaroute.types.messages import user
 from llamaroute.types.parts import Image, ImageData
@@ -36,9 +36,14 @@ def test_settings() -> None:
 
 
 def test_row_of_the_known_model() -> None:
-    (row,) = catalog.parse(SPEC.catalog)
-    assert (row.model, row.model_id) == ("smollm2", "smollm2")
-    assert SPEC.refine(row, LOCAL).context_window == 4096
+    (row,) = make_account("local", SPEC, LOCAL, (), {}).rows
+    assert (row.model, row.model_id, row.context_window) == ("smollm2", "smollm2", 4096)
+
+
+def test_a_file_is_called_by_its_name() -> None:
+    options = LocalSettings(kind="local", model="models/Llama-4-Scout.gguf")
+    (row,) = make_account("local", SPEC, options, (), {}).rows
+    assert (row.model, row.model_id) == ("Llama-4-Scout", "models/Llama-4-Scout.gguf")
 
 
 def test_features_follow_the_settings() -> None:

@@ -15,7 +15,7 @@ from .failures import DONE, INTERRUPTED
 from .output import attempt_line, note, stderr_is_terminal, stdout_is_terminal, summary, write
 
 if TYPE_CHECKING:
-    from ..client import Client, Stream
+    from ..client import Client
     from ..types.events import StreamEvent
     from ..types.response import ChatResponse
 

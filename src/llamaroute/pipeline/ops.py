@@ -1,6 +1,6 @@
 """The four operations a plan may ask for, and what it gets back.
 
-A plan is a generator. It yields an operation, a driver (`client.py` has two, one blocking and one async) does it and
+A plan is a generator. It yields an operation, a driver (`drivers.py` has two, one blocking and one async) does it and
 sends the result in, or throws the error in. All behaviour lives in plans; all I/O lives in drivers. A test steps a
 plan by hand, without clock or network.
 """

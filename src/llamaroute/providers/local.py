@@ -125,7 +125,6 @@ SPEC = ProviderSpec(
     adapter=LocalAdapter(url=_url, adjust=_adjust),
     auth="llamaroute.auth.base:no_auth",
     settings=LocalSettings,
-    catalog={"model": [{"model": DEFAULT_MODEL, "id": DEFAULT_MODEL}]},
     refine=_refine,
     default_model=DEFAULT_MODEL,
     transport="local",

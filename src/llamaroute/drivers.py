@@ -1,0 +1,170 @@
+"""The two drivers: they do what plans ask for, one blocking, one async. Kept alike by hand, and by the tests of
+`tests/client`, which run on both.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .errors import TimeoutError
+from .pipeline.core import Ledger
+from .pipeline.ops import Blocking, Plan, Pull, Send, Sleep
+from .spi import Target
+from .transport.base import AsyncResponse, AsyncTransport, Response, Transport
+
+__all__ = ["AsyncDriver", "Driver"]
+
+T = TypeVar("T")
+
+
+class Driver:
+    """Does what a plan asks for. Owns at most one open answer."""
+
+    __slots__ = ("_ledger", "_transport", "response")
+
+    def __init__(self, transport: Callable[[Target | None], Transport], ledger: Ledger) -> None:
+        self._transport = transport
+        self._ledger = ledger
+        self.response: Response | None = None
+
+    def run(self, plan: Plan[T], *, keep: bool = False) -> T:
+        """Run `plan` to its end. `keep` leaves the answer open, for a stream to read on."""
+        value: Any = None
+        error: BaseException | None = None
+        done = False
+        try:
+            while True:
+                self._ledger.now = time.monotonic()
+                try:
+                    op = plan.send(value) if error is None else plan.throw(error)
+                except StopIteration as stop:
+                    done = True
+                    return stop.value  # type: ignore[no-any-return]
+                value = error = None
+                try:
+                    match op:
+                        case Pull(until=until, phase=phase):
+                            assert self.response is not None
+                            value = self.response.read(until, phase)
+                        case Send():
+                            self.close()
+                            self.response = self._transport(op.target).open(op)
+                            value = self.response.head
+                        case Sleep(seconds=seconds):
+                            self.close()
+                            time.sleep(seconds)
+                        case Blocking():
+                            value = _blocking(op)
+                except Exception as raised:
+                    error = raised
+        finally:
+            if not (done and keep):
+                self.close()
+            if not done:
+                self._ledger.now = time.monotonic()
+                plan.close()
+
+    def close(self) -> None:
+        """Close the open answer, if any."""
+        response, self.response = self.response, None
+        if response is not None:
+            response.close()
+
+
+def _blocking(op: Blocking) -> Any:
+    """Call what may block; with an end in sight, in a thread that is left behind when it comes."""
+    if op.until is None:
+        return op.fn()
+    box: list[Any] = []
+
+    def work() -> None:
+        try:
+            box.extend((True, op.fn()))
+        except BaseException as error:
+            box.extend((False, error))
+
+    thread = threading.Thread(target=work, daemon=True, name="llamaroute-blocking")
+    thread.start()
+    thread.join(max(0.0, op.until - time.monotonic()))
+    if not box:
+        raise TimeoutError(
+            "getting ready took longer than the call may take", phase=op.phase, retryable=False, failover=False
+        )
+    if box[0]:
+        return box[1]
+    raise box[1]
+
+
+class AsyncDriver:
+    """Does what a plan asks for. Owns at most one open answer."""
+
+    __slots__ = ("_ledger", "_transport", "response")
+
+    def __init__(self, transport: Callable[[Target | None], AsyncTransport], ledger: Ledger) -> None:
+        self._transport = transport
+        self._ledger = ledger
+        self.response: AsyncResponse | None = None
+
+    async def run(self, plan: Plan[T], *, keep: bool = False) -> T:
+        """Run `plan` to its end. `keep` leaves the answer open, for a stream to read on."""
+        value: Any = None
+        error: BaseException | None = None
+        done = False
+        try:
+            while True:
+                self._ledger.now = time.monotonic()
+                try:
+                    op = plan.send(value) if error is None else plan.throw(error)
+                except StopIteration as stop:
+                    done = True
+                    return stop.value  # type: ignore[no-any-return]
+                value = error = None
+                try:
+                    match op:
+                        case Pull(until=until, phase=phase):
+                            assert self.response is not None
+                            value = await self.response.read(until, phase)
+                        case Send():
+                            await self.aclose()
+                            self.response = await self._transport(op.target).open(op)
+                            value = self.response.head
+                        case Sleep(seconds=seconds):
+                            await self.aclose()
+                            await _sleep(seconds)
+                        case Blocking():
+                            value = await _async_blocking(op)
+                except Exception as raised:
+                    error = raised
+        finally:
+            if not (done and keep):
+                await self.aclose()
+            if not done:
+                self._ledger.now = time.monotonic()
+                plan.close()
+
+    async def aclose(self) -> None:
+        """Close the open answer, if any."""
+        response, self.response = self.response, None
+        if response is not None:
+            await response.aclose()
+
+
+async def _sleep(seconds: float) -> None:
+    import anyio
+
+    await anyio.sleep(seconds)
+
+
+async def _async_blocking(op: Blocking) -> Any:
+    import anyio
+    import anyio.to_thread
+
+    seconds = None if op.until is None else max(0.0, op.until - time.monotonic())
+    with anyio.move_on_after(seconds):
+        return await anyio.to_thread.run_sync(op.fn, abandon_on_cancel=True)
+    raise TimeoutError(
+        "getting ready took longer than the call may take", phase=op.phase, retryable=False, failover=False
+    )
