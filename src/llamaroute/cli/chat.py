@@ -16,6 +16,7 @@ from .output import attempt_line, note, stderr_is_terminal, stdout_is_terminal, 
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..streams import Stream
     from ..types.events import StreamEvent
     from ..types.response import ChatResponse
 
