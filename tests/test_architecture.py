@@ -19,7 +19,7 @@ PURE = {
     "routing", "output", "tokens",
 }  # fmt: skip
 INPUT_OUTPUT = {
-    "transport", "client", "drivers", "streams", "runtime", "auth", "config", "state", "control", "batch",
+    "transport", "client", "drivers", "streams", "arguments", "runtime", "auth", "config", "state", "control", "batch",
     "interop", "emulator", "testing",
     "cli", "tools", "media_io", "local_models", "registry",
 }  # fmt: skip

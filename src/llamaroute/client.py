@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
+from .arguments import ChatOptions
 from .config.models import Config
 from .drivers import AsyncDriver, Driver
 from .errors import CapabilityError, ConfigError, LlamarouteError
 from .pipeline.core import Layer, Reply
-from .runtime import ChatOptions, Runtime, Totals
+from .runtime import Runtime, Totals
 from .spi import ProviderSettings, Target
 from .streams import AsyncStream, Stream
 from .tokens import TokenCount

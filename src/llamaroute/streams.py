@@ -19,8 +19,8 @@ from .types.messages import Input
 from .types.response import ChatResponse
 
 if TYPE_CHECKING:
+    from .arguments import ChatOptions
     from .client import AsyncClient, Client
-    from .runtime import ChatOptions
 
 __all__ = ["AsyncStream", "Stream"]
 

@@ -1,0 +1,224 @@
+"""What callers pass to `chat` and `stream`: the arguments' types, and their checks, before any provider sees them.
+
+Nothing here knows which target will answer: ranges that differ between hosts are the adapt layer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from .errors import InputError
+from .layers.retry import RetryPolicy
+from .output import OutputSpec
+from .pipeline.core import Timeout
+from .tools import as_tools
+from .types.messages import Input, messages_from
+from .types.request import ChatRequest
+from .types.tools import Tool
+
+__all__ = ["ChatOptions", "given_model", "given_policy", "given_retries", "given_timeout", "request_from"]
+
+_NOT_YET = {"fit": None, "priority": 0}
+"""Arguments of the documented signature that a later version builds, with the value that asks for nothing."""
+
+_NUMBERS: Mapping[str, type] = {
+    "max_tokens": int,
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "seed": int,
+    "frequency_penalty": float,
+    "presence_penalty": float,
+    "repetition_penalty": float,
+}
+
+
+class ChatOptions(TypedDict, total=False):
+    """The keyword arguments of `chat` and `stream`. Left out or None means: the host's default.
+
+    Knobs keep the host's ranges (see `llamaroute.catalog`); a value the chosen target cannot take is a
+    `CapabilityError` before anything is sent.
+    """
+
+    model: str | None
+    """Route, `provider:model`, provider or model name. Default: the configuration's `default`."""
+    system: str | None
+    """System prompt, put before the messages."""
+    tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]]
+    """Functions, `Tool`s or OpenAI-style dicts the model may call; nothing is called by `chat` and `stream`."""
+    tool_choice: str
+    """`auto` (default), `none`, `required`, or a tool's name."""
+    output_retries: int
+    """How often an answer that does not fit `output` goes back to the model with what is wrong. Default: 1.
+    Streams are not asked again."""
+    max_tokens: int | None
+    """Most tokens of the answer, at least 1."""
+    temperature: float | None
+    """Randomness; 0 for none."""
+    top_p: float | None
+    """Nucleus sampling, above 0 to 1."""
+    top_k: int | None
+    """Only the k likeliest tokens, at least 1."""
+    seed: int | None
+    """For answers that repeat, as far as the host can."""
+    stop: str | Sequence[str] | None
+    """Texts at which the answer ends; they are not part of it."""
+    frequency_penalty: float | None
+    """Penalty that grows with each use of a token."""
+    presence_penalty: float | None
+    """Penalty for tokens used at all."""
+    repetition_penalty: float | None
+    """Factor against repetition; 1 is none."""
+    logprobs: bool | int | None
+    """True, or how many alternatives per token to report."""
+    parallel_tool_calls: bool | None
+    """Whether one answer may hold several tool calls."""
+    headers: Mapping[str, str] | None
+    """Headers sent with this call."""
+    timeout: float | Timeout | None
+    """Total seconds, or a `Timeout`."""
+    retry: Any
+    """Attempts in all, a `RetryPolicy`, or a tenacity `Retrying`."""
+    metadata: Mapping[str, str] | None
+    """For observers; never sent."""
+    fit: None
+    """Not in this version: trims a history to the target's window."""
+    priority: int
+    """Not in this version: order among calls that wait for a free place. 0, the default, is accepted."""
+    extra: Mapping[str, Mapping[str, Any]] | None
+    """Account or kind -> keys merged last into the request's body."""
+
+
+def request_from(input: Input, options: ChatOptions, spec: OutputSpec | None) -> ChatRequest:
+    """The request that the arguments make.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    unknown = options.keys() - ChatOptions.__annotations__.keys()
+    if unknown:
+        import difflib
+
+        name = sorted(unknown)[0]
+        near = difflib.get_close_matches(name, ChatOptions.__annotations__, 1)
+        raise InputError(f"there is no argument {name}={f'; did you mean {near[0]}=?' if near else ''}")
+    for name, usual in _NOT_YET.items():
+        if options.get(name, usual) != usual:
+            raise InputError(f"this version does not know {name}= yet")
+    system = options.get("system")
+    if system is not None and not isinstance(system, str):
+        raise InputError(f"system= takes text, not {type(system).__name__}")
+    messages = messages_from(input, system_text=system)
+    if not options and spec is None:
+        return ChatRequest(messages)
+    choice = options.get("tool_choice") or "auto"
+    tools = options.get("tools")
+    return ChatRequest(
+        messages=messages,
+        tools=as_tools(tools, choice) if tools else as_tools((), choice),
+        tool_choice=choice,
+        output=None if spec is None else spec.schema,
+        logprobs=_logprobs(options.get("logprobs")),
+        stop=_stop(options.get("stop")),
+        parallel_tool_calls=_truth("parallel_tool_calls", options.get("parallel_tool_calls")),
+        headers=_headers(options.get("headers")),
+        extra=_table("extra", options.get("extra"), Mapping),
+        metadata=_table("metadata", options.get("metadata"), object),
+        **{name: _number(name, options.get(name), kind) for name, kind in _NUMBERS.items()},
+    )
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+        whole = "a whole number" if kind is int else "a number"
+        raise InputError(f"{name}= takes {whole}, not {value!r}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InputError(f"{name}= takes a finite number, not {value!r}")
+    if name in ("max_tokens", "top_k") and value < 1:
+        raise InputError(f"{name}= must be at least 1, not {value!r}")
+    return value
+
+
+def _table(name: str, value: Any, kind: type) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items()):
+        inner = " of tables" if kind is Mapping else ""
+        raise InputError(f"{name}= takes a table{inner} with names as keys, not {type(value).__name__}")
+    return value
+
+
+def _headers(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    # Values are not shown: they may be keys.
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise InputError("headers= takes a table of texts with names as keys")
+    return {name.lower(): text for name, text in value.items()}
+
+
+def given_retries(value: Any) -> int:
+    """A call's `output_retries=`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"output_retries= takes a whole number from 0, not {value!r}")
+    return value
+
+
+def _truth(name: str, value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{name}= takes True or False, not {value!r}")
+    return value
+
+
+def _logprobs(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return 0 if value else None
+    count: int | None = _number("logprobs", value, int)
+    if count is not None and count < 0:
+        raise InputError(f"logprobs= takes True or a number of alternatives from 0, not {value!r}")
+    return count
+
+
+def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if stop is None:
+        return None
+    if not isinstance(stop, str | Sequence | set | frozenset):
+        raise InputError(f"stop= takes a text or a list of texts, not {type(stop).__name__}")
+    texts = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(text, str) and text for text in texts):
+        raise InputError("stop= takes a text or a list of texts, none of them empty")
+    return texts or None
+
+
+def given_timeout(timeout: float | Timeout) -> dict[str, Any]:
+    """A call's `timeout=` as the limits it sets."""
+    if isinstance(timeout, Timeout):
+        return {name: getattr(timeout, name) for name in ("connect", "first_token", "idle", "total")}
+    return {"total": _positive("timeout", timeout)}
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{name}= takes seconds above 0, not {value!r}")
+    return float(value)
+
+
+def given_policy(retry: Any) -> Any:
+    """A call's `retry=` as a policy: an int, a RetryPolicy, or anything with tenacity's retry, stop and wait."""
+    if retry is None or isinstance(retry, RetryPolicy):
+        return retry
+    if isinstance(retry, int) and not isinstance(retry, bool):
+        return RetryPolicy(attempts=retry)
+    if all(callable(getattr(retry, name, None)) for name in ("retry", "stop", "wait")):
+        return retry
+    raise InputError(f"retry= takes a number of attempts, a RetryPolicy or a tenacity Retrying, not {retry!r}")
+
+
+def given_model(value: Any) -> str | None:
+    """A call's `model=`."""
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"model= takes the name of a route, a provider or a model, not {value!r}")
+    return value
