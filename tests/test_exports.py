@@ -111,3 +111,9 @@ def test_every_modules_own_list_is_true(path: Path):
     module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
     missing = [name for name in names if not hasattr(module, name)]
     assert missing == []
+
+
+def test_public_modules_are_reached_without_an_import_of_their_own():
+    code = "import llamaroute as lr; print(lr.catalog.facts('cloudflare', 'llama-4-scout')['context_window'].value)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("131000\n", "")

@@ -118,6 +118,9 @@ _HOME = {
     "types.response": ("Attempt", "AttemptError", "ChatResponse", "Cost", "Notice", "Timing", "TokenLogprob", "Usage"),
     "types.tools": ("JsonSchema", "Tool"),
 }
+_PUBLIC_MODULES = ("catalog", "emulator", "errors", "testing")
+"""Reached as attributes too, `lr.catalog.facts(...)`, without an import of their own."""
+
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -190,11 +193,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _PUBLIC_MODULES:
+        return import_module(f".{name}", __name__)
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module 'llamaroute' has no attribute {name!r}")
-    from importlib import import_module
-
     value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
