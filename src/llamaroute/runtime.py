@@ -47,7 +47,10 @@ MAX_COUNT_BODY = 64 << 10
 
 @dataclass(slots=True)
 class Totals:
-    """What a client has used so far. `cost` sums what has a price; `unpriced` counts calls without one."""
+    """What a client has used so far. `cost` sums what has a price; `unpriced` counts calls without one.
+
+    In `by_target`, a call counts where it was answered (a failed one where it began), an attempt where it was made.
+    """
 
     calls: int = 0
     failed: int = 0
@@ -255,7 +258,6 @@ class Runtime:
         with self._totals_lock:
             for totals in (self.totals, self.totals.by_target.setdefault(target, Totals())):
                 totals.calls += 1
-                totals.attempts += len(call.ledger.attempts)
                 if response is None:
                     totals.failed += 1
                     for attempt in call.ledger.attempts:  # an answer that did not fit was paid for all the same
@@ -271,6 +273,9 @@ class Runtime:
                     totals.unpriced += 1
                 else:
                     totals.cost += response.cost.usd
+            self.totals.attempts += len(call.ledger.attempts)
+            for attempt in call.ledger.attempts:  # each where it was made, whoever answered in the end
+                self.totals.by_target.setdefault(attempt.target, Totals()).attempts += 1
 
 
 def _limits(settings: TimeoutSettings | None) -> dict[str, float]:

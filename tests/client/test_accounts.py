@@ -1,4 +1,4 @@
-"""Hosts that quote the key they refuse."""
+"""What a client keeps of its accounts: secrets to itself, and totals per target."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ def test_a_key_that_a_host_echoes_does_not_show(stream: bool) -> None:
     error = caught.value
     assert "Incorrect API key: **********." in str(error)
     assert KEY not in f"{error!r} {error} {error.raw} {error.attempts}"
+
+
+def test_totals_count_an_attempt_where_it_was_made() -> None:
+    with Emulator() as emulator:
+        providers = emulator.providers("cloudflare", "huggingface")
+        routes = {"both": {"targets": ["cloudflare:llama-4-scout", "huggingface:llama-4-scout"], "retry": 1}}
+        emulator.fault(Fault(status=500), host="cloudflare")
+        with lr.Client({"providers": providers, "routes": routes}) as client:
+            client.chat("Hi", model="both")
+            used = client.usage()
+    assert (used.calls, used.attempts, used.failed) == (1, 2, 0)
+    assert {name: (totals.calls, totals.attempts) for name, totals in used.by_target.items()} == {
+        "cloudflare:llama-4-scout": (0, 1),
+        "huggingface:llama-4-scout": (1, 1),
+    }
