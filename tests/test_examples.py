@@ -166,7 +166,6 @@ def test_the_route_of_the_config_file_fails_over_to_the_next_target(
     ("colour", "name"), [(b"\xe0\x1e\x1e", "red"), (b"\x1e\xa0\x32", "green"), (b"\x1e\x3c\xd7", "blue")]
 )
 def test_the_tiny_llama_4_names_a_colour(run: Run, tmp_path: Path, colour: bytes, name: str) -> None:
-    pytest.importorskip("xllamacpp")
     picture = png(tmp_path, colour)
     done = run("ask.py", "What colour is this image?", "--image", str(picture), "--model", "tiny", cwd=EXAMPLES)
     assert done.returncode == 0, done.stderr

@@ -14,24 +14,13 @@ from .output import OutputSpec
 from .pipeline.core import Timeout
 from .tools import as_tools
 from .types.messages import Input, messages_from
-from .types.request import ChatRequest
+from .types.request import NUMBERS, ChatRequest
 from .types.tools import Tool
 
 __all__ = ["ChatOptions", "given_model", "given_policy", "given_retries", "given_timeout", "request_from"]
 
 _NOT_YET = {"fit": None, "priority": 0}
 """Arguments of the documented signature that a later version builds, with the value that asks for nothing."""
-
-_NUMBERS: Mapping[str, type] = {
-    "max_tokens": int,
-    "temperature": float,
-    "top_p": float,
-    "top_k": int,
-    "seed": int,
-    "frequency_penalty": float,
-    "presence_penalty": float,
-    "repetition_penalty": float,
-}
 
 
 class ChatOptions(TypedDict, total=False):
@@ -125,7 +114,7 @@ def request_from(input: Input, options: ChatOptions, spec: OutputSpec | None) ->
         headers=_headers(options.get("headers")),
         extra=_table("extra", options.get("extra"), Mapping),
         metadata=_table("metadata", options.get("metadata"), object),
-        **{name: _number(name, options.get(name), kind) for name, kind in _NUMBERS.items()},
+        **{name: _number(name, options.get(name), kind) for name, kind in NUMBERS.items()},
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .dialects.accumulate import Accumulator
 from .errors import InputError, LlamarouteError, OutputValidationError, ProviderError, StreamInterruptedError
 from .pipeline.core import Call, Finisher, Outcome, Reply
+from .pipeline.exchange import redact
 from .spi import DecoderEvent
 from .types.events import (
     FailedOver,
@@ -75,7 +76,11 @@ class StreamState:
             yield self.reply.finishers.pop()
 
     def outcome(self, error: BaseException | None, *, interrupted: bool) -> Outcome:
-        """How the stream ended."""
+        """How the stream ended. From here an error is written down: what it quotes of secrets is taken out first."""
+        if isinstance(error, ProviderError):
+            for candidate in self.call.candidates:
+                if candidate.target.name == self.reply.target.name:
+                    redact(error, candidate)
         return Outcome(self.answer.usage, error, interrupted)
 
     def settle(self, *, interrupted: bool) -> None:

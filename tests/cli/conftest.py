@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("typer")
-
 import llamaroute
 from llamaroute.cli import main
 from llamaroute.emulator import Emulator

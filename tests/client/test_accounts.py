@@ -8,6 +8,7 @@ import pytest
 
 import llamaroute as lr
 from llamaroute.emulator import Emulator, Fault
+from llamaroute.pipeline.ops import Head, Send
 
 KEY = "sk-a-key-that-must-not-show"
 
@@ -24,6 +25,38 @@ def test_a_key_that_a_host_echoes_does_not_show(stream: bool) -> None:
     error = caught.value
     assert "Incorrect API key: **********." in str(error)
     assert KEY not in f"{error!r} {error} {error.raw} {error.attempts}"
+
+
+def test_a_key_echoed_in_the_middle_of_a_stream_does_not_show_either() -> None:
+    class Echo:
+        """Says one word, and then an error that quotes the key."""
+
+        head = Head(200, {"content-type": "text/event-stream"})
+        pieces = (
+            b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n',
+            b'data: {"error": {"message": "key %s was taken back"}}\n\n' % KEY.encode(),
+        )
+
+        def open(self, send: Send) -> Echo:
+            self.left = iter(self.pieces)
+            return self
+
+        def read(self, until: float, phase: str) -> bytes:
+            return next(self.left, b"")
+
+        def close(self) -> None:
+            pass
+
+    box = {"kind": "openai-compatible", "base_url": "http://host/v1", "api_key": KEY, "model": "m"}
+    with lr.Client({"providers": {"box": box}}, transport=Echo()) as client, client.stream("Hi") as stream:
+        assert next(stream.text()) == "Hi"
+        with pytest.raises(lr.StreamInterruptedError) as caught:
+            list(stream)
+    error = caught.value
+    assert "was taken back" in str(error)
+    assert error.partial is not None
+    assert error.partial.text == "Hi"
+    assert KEY not in f"{error} {error.raw} {error.__cause__} {error.attempts} {error.partial.attempts}"
 
 
 def test_totals_count_an_attempt_where_it_was_made() -> None:

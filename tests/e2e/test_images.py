@@ -146,3 +146,36 @@ def test_an_image_is_loaded_once_however_many_attempts_it_takes(emulator: Emulat
         client.chat(["What is it?", image])
     assert loaded is not None
     assert image.loaded() is loaded
+
+
+def test_behind_a_proxy_the_proxy_is_asked(emulator: Emulator, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the image's own address at the proxy's port: what was looked up before is for direct connections."""
+    asked: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(PNG)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        with monkeypatch.context() as environment:
+            environment.setenv("http_proxy", f"http://127.0.0.1:{server.server_address[1]}")
+            environment.setenv("no_proxy", f"127.0.0.1:{emulator.url.rpartition(':')[2]}")
+            # An address of its own on loopback: nobody listens at the proxy's port there.
+            url = site.replace("127.0.0.1", "127.0.0.2") + "/x.png"
+            with lr.Client(config(emulator)) as client:
+                reply = client.chat(["What is it?", lr.Image(url)])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert reply.text == "I see 1 image (image/png, 64x48)."
+    assert asked == [url]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 
 import pytest
 
 from llamaroute.emulator import Emulator, Reply
 
-openai = pytest.importorskip("openai")
+openai = importlib.import_module("openai")
 
 SCOUT = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 CF_SCOUT = "@cf/meta/llama-4-scout-17b-16e-instruct"

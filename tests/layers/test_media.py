@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import os
 import threading
 from collections.abc import Mapping
@@ -177,7 +178,7 @@ def test_files_are_read_in_a_blocking_operation(path: str | Path) -> None:
 
 def test_pil_images_are_written_in_a_blocking_operation() -> None:
     world = World()
-    image = Image(pytest.importorskip("PIL.Image").new("RGB", (2, 2)))
+    image = Image(importlib.import_module("PIL.Image").new("RGB", (2, 2)))
     load(world, image)
     assert image.loaded().media_type == "image/png"  # type: ignore[union-attr]
     assert [type(op) for op in world.ops] == [Blocking]

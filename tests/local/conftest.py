@@ -13,8 +13,6 @@ from llamaroute.local_models import cached
 from llamaroute.providers.local import LocalSettings
 from llamaroute.transport.local import LocalEngine, LocalTransport
 
-pytest.importorskip("xllamacpp")
-
 
 @pytest.fixture(scope="session")
 def tiny_folder() -> Path:

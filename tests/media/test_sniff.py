@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import struct
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 
 from llamaroute.media.sniff import Sniffed, sniff
 
-pil_image = pytest.importorskip("PIL.Image")
-features = pytest.importorskip("PIL.features")
+pil_image = importlib.import_module("PIL.Image")
+features = importlib.import_module("PIL.features")
 
 WRITTEN: list[tuple[str, str, dict[str, Any]]] = [
     *(("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),

@@ -8,11 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import pytest
-
 from . import start_llamacpp
-
-pytest.importorskip("xllamacpp")
 
 TINY = Path(os.environ.get("LLAMAROUTE_TINY_MODEL") or Path(__file__).parents[2] / "examples" / "tiny_llama_4")
 

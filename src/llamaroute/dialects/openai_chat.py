@@ -20,7 +20,7 @@ from ..wire.sse import SSEDecoder
 from .accumulate import CallAssembler, fold
 from .http_errors import CODES, map_http_error
 from .json_body import loads
-from .openai_request import SchemaFormat, encode_body, openai_format, parameters, tool_choice, tool_list
+from .openai_request import SchemaFormat, encode_body, openai_format, parameters
 
 __all__ = ["FINISH_REASONS", "OpenAIChat", "finish_reason", "text_of", "usage_of"]
 
@@ -82,12 +82,7 @@ class OpenAIChat:
 
     def build_request(self, request: ChatRequest, target: Target, *, stream: bool) -> WireRequest:
         """See `spi.Adapter`."""
-        body = parameters(request)
-        if request.tools:
-            body["tools"] = tool_list(request)
-            body["tool_choice"] = tool_choice(request)
-        if request.output is not None:
-            body["response_format"] = self.schema_format(target)(request.output)
+        body = parameters(request, self.schema_format(target))
         if stream:
             body["stream"] = True
             if self.stream_usage:

@@ -14,11 +14,11 @@ from ..errors import CapabilityError, InputError
 from ..spi import Target
 from ..types.messages import Message
 from ..types.parts import Document, Image, Text, ToolCall, Video
-from ..types.request import ChatRequest
+from ..types.request import NUMBERS, ChatRequest
 from ..types.tools import JsonSchema, canonical_json
 from .json_body import Body, merge
 
-__all__ = ["SchemaFormat", "encode_body", "extra_for", "openai_format", "parameters", "tool_choice", "tool_list"]
+__all__ = ["SchemaFormat", "encode_body", "extra_for", "openai_format", "parameters"]
 
 SchemaFormat = Callable[[JsonSchema], Mapping[str, Any]]
 
@@ -31,22 +31,10 @@ def openai_format(schema: JsonSchema) -> Mapping[str, Any]:
     }
 
 
-def parameters(request: ChatRequest) -> dict[str, Any]:
-    """The knobs that were set, under OpenAI's names (`top_k` and `repetition_penalty` under vLLM's)."""
-    body: dict[str, Any] = {}
-    for name in (
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "seed",
-        "frequency_penalty",
-        "presence_penalty",
-        "repetition_penalty",
-    ):
-        value = getattr(request, name)
-        if value is not None:
-            body[name] = value
+def parameters(request: ChatRequest, schema_format: SchemaFormat) -> dict[str, Any]:
+    """All but model and messages: the knobs that were set, under OpenAI's names (`top_k` and `repetition_penalty` under
+    vLLM's), tools, and the JSON schema as the host wants it."""
+    body = {name: value for name in NUMBERS if (value := getattr(request, name)) is not None}
     if request.stop:
         body["stop"] = list(request.stop)  # TGI takes no string here; everybody takes a list
     if request.logprobs is not None:
@@ -55,10 +43,15 @@ def parameters(request: ChatRequest) -> dict[str, Any]:
             body["top_logprobs"] = request.logprobs
     if request.parallel_tool_calls is not None and request.tools:
         body["parallel_tool_calls"] = request.parallel_tool_calls
+    if request.tools:
+        body["tools"] = _tool_list(request)
+        body["tool_choice"] = _tool_choice(request)
+    if request.output is not None:
+        body["response_format"] = schema_format(request.output)
     return body
 
 
-def tool_list(request: ChatRequest) -> list[dict[str, Any]]:
+def _tool_list(request: ChatRequest) -> list[dict[str, Any]]:
     """`tools`."""
     return [
         {
@@ -69,7 +62,7 @@ def tool_list(request: ChatRequest) -> list[dict[str, Any]]:
     ]
 
 
-def tool_choice(request: ChatRequest) -> Any:
+def _tool_choice(request: ChatRequest) -> Any:
     """`tool_choice`: a word, or the named function."""
     if request.tool_choice in ("auto", "none", "required"):
         return request.tool_choice

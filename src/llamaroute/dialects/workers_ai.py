@@ -32,7 +32,7 @@ from .openai_chat import (
     usage_in,
     usage_of,
 )
-from .openai_request import encode_body, parameters, tool_choice, tool_list
+from .openai_request import encode_body, parameters
 
 __all__ = ["WorkersAI", "bare_format"]
 
@@ -53,12 +53,7 @@ class WorkersAI:
 
     def build_request(self, request: ChatRequest, target: Target, *, stream: bool) -> WireRequest:
         """See `spi.Adapter`."""
-        body = parameters(request)
-        if request.tools:
-            body["tools"] = tool_list(request)
-            body["tool_choice"] = tool_choice(request)
-        if request.output is not None:
-            body["response_format"] = bare_format(request.output)
+        body = parameters(request, bare_format)
         if stream:
             body["stream"] = True
         self.adjust(body, request, target)

@@ -13,7 +13,7 @@ from ..pipeline.exchange import reply_events
 from ..pipeline.ops import Plan
 from ..spi import Target
 from ..types.capability import Feature, Support
-from ..types.request import ChatRequest
+from ..types.request import NUMBERS, ChatRequest
 from ..types.response import Notice
 
 __all__ = ["adapt", "check", "needs"]
@@ -28,18 +28,6 @@ _NAMES: dict[Feature, str] = {
     "images": "images",
     "image_url": "image URLs",
 }
-
-_NUMBERS = (
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logprobs",
-)
 
 
 def needs(request: ChatRequest, *, stream: bool) -> tuple[Feature, ...]:
@@ -136,7 +124,7 @@ def _check_parameters(request: ChatRequest, target: Target) -> None:
     rules = target.row.parameters
     if not rules:
         return
-    for name in _NUMBERS:
+    for name in (*NUMBERS, "logprobs"):
         value = getattr(request, name)
         rule = rules.get(name)
         if value is None or rule is None:

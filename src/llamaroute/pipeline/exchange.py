@@ -20,10 +20,10 @@ from ..types.events import (
 )
 from ..types.parts import Text, ToolCall
 from ..types.response import ChatResponse, Notice, Phase
-from .core import Call, Reply
+from .core import Call, Candidate, Reply
 from .ops import Blocking, Head, Plan, Pull, Send
 
-__all__ = ["COMMITTING", "exchange", "read_body", "reply_events", "send_signed"]
+__all__ = ["COMMITTING", "exchange", "read_body", "redact", "reply_events", "send_signed"]
 
 MAX_ERROR_BODY = 1 << 20
 """Bytes of an error's body that are read; more says nothing more."""
@@ -69,12 +69,13 @@ def exchange(call: Call) -> Plan[Reply]:
         error.provider = error.provider or target.provider
         error.target = error.target or target.name
         error.model = error.model or target.model
-        _redact(error, getattr(call.candidate.auth, "secrets", ()))
+        redact(error, call.candidate)
         raise
 
 
-def _redact(error: ProviderError, secrets: Sequence[str]) -> None:
+def redact(error: ProviderError, candidate: Candidate) -> None:
     """Hosts echo the key they refuse: it stays out of what is printed and logged."""
+    secrets: Sequence[str] = getattr(candidate.auth, "secrets", ())
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET and (secret in str(error.args) or secret in str(error.raw)):
             error.args = tuple(_without(secret, value) for value in error.args)

@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from ..dialects import tgi
 from ..dialects.openai_chat import OpenAIChat
-from ..dialects.openai_request import SchemaFormat, openai_format
 from ..spi import HeaderText, ProviderSettings, ProviderSpec, Target
 from ..types.capability import ModelRow
 from ..types.request import ChatRequest
-from .openai_compatible import adjust_for_tgi, refine_for_tgi, tgi_format
 from .urls import chat_completions_url, join_url
 
 __all__ = ["SPEC", "HuggingFaceSettings"]
@@ -71,22 +70,8 @@ def _headers(request: ChatRequest, target: Target) -> Mapping[str, str]:
     return headers
 
 
-def _is_tgi(target: Target) -> bool:
-    return _options(target).dialect == "tgi"
-
-
-def _schema_format(target: Target) -> SchemaFormat:
-    return tgi_format if _options(target).dialect == "tgi" else openai_format
-
-
-def _adjust(body: dict[str, Any], request: ChatRequest, target: Target) -> None:
-    if _options(target).dialect == "tgi":
-        adjust_for_tgi(body, request, target)
-
-
 def _refine(row: ModelRow, options: HuggingFaceSettings) -> ModelRow:
-    if options.dialect == "tgi":
-        return refine_for_tgi(row)
+    row = tgi.refine(row, options)
     if options.url is None and options.inference_provider and ":" not in row.model_id:
         return row.evolve(model_id=f"{row.model_id}:{options.inference_provider}")
     return row
@@ -102,7 +87,7 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any] | None:
 SPEC = ProviderSpec(
     name="huggingface",
     adapter=OpenAIChat(
-        url=_url, schema_format=_schema_format, headers=_headers, adjust=_adjust, content_or_calls=_is_tgi
+        url=_url, schema_format=tgi.schema_format, headers=_headers, adjust=tgi.adjust, content_or_calls=tgi.is_tgi
     ),
     auth="llamaroute.auth.base:huggingface",
     settings=HuggingFaceSettings,

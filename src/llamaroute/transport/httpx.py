@@ -201,6 +201,12 @@ def _request(send: Send, url: _Url) -> httpcore.Request:
     return httpcore.Request(wire.method.encode(), url.core, headers=list(headers.items()), content=_Body(body))
 
 
+def _pinned(send: Send, proxied: bool) -> str | None:
+    """The address to connect to, if it was checked before. Behind a proxy the connection goes to the proxy, which looks
+    the host up itself: what it may reach is for whoever runs it to say."""
+    return None if proxied else send.address
+
+
 def _head(response: httpcore.Response, watch: Watch) -> Head:
     headers: dict[str, str] = {}
     for raw, value in response.headers:
@@ -266,11 +272,12 @@ def timed_out(phase: Phase, message: str) -> TimeoutError:
 class _Connection:
     """A blocking pool of one connection, with its watch."""
 
-    __slots__ = ("pool", "watch")
+    __slots__ = ("pool", "proxied", "watch")
 
     def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
         options = _options(url, verify, _proxy_for(url, proxy))
+        self.proxied = "proxy_url" in options
         options["network_backend"] = DeadlineBackend(self.watch)
         self.pool: httpcore.ConnectionPool
         if "proxy_url" not in options:
@@ -315,7 +322,7 @@ class HttpxTransport:
         except IndexError:  # another thread was faster
             connection = _Connection(url, self._verify, self._proxy)
         watch = connection.watch
-        watch.begin(send.connect, send.answer, send.total, send.address)
+        watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
         try:
             response = connection.pool.handle_request(request)
         except _FAILURES as error:
@@ -409,11 +416,12 @@ class HttpxResponse:
 class _AsyncConnection:
     """An async pool of one connection, with its watch."""
 
-    __slots__ = ("pool", "watch")
+    __slots__ = ("pool", "proxied", "watch")
 
     def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
         options = _options(url, verify, _proxy_for(url, proxy))
+        self.proxied = "proxy_url" in options
         options["network_backend"] = AsyncDeadlineBackend(self.watch)
         self.pool: httpcore.AsyncConnectionPool
         if "proxy_url" not in options:
@@ -458,7 +466,7 @@ class AsyncHttpxTransport:
         stack = self._idle.get(url.origin) if send.address is None else None
         connection = stack.pop()[1] if stack else _AsyncConnection(url, self._verify, self._proxy)
         watch = connection.watch
-        watch.begin(send.connect, send.answer, send.total, send.address)
+        watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
         try:
             response = await connection.pool.handle_async_request(request)
         except _FAILURES as error:

@@ -11,23 +11,25 @@ from .messages import Message
 from .parts import Image
 from .tools import JsonSchema, Tool
 
-__all__ = ["SAMPLING_FIELDS", "ChatRequest"]
+__all__ = ["NUMBERS", "SAMPLING_FIELDS", "ChatRequest"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-SAMPLING_FIELDS = (
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "stop",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logprobs",
-    "parallel_tool_calls",
+NUMBERS: Mapping[str, type] = MappingProxyType(
+    {
+        "max_tokens": int,
+        "temperature": float,
+        "top_p": float,
+        "top_k": int,
+        "seed": int,
+        "frequency_penalty": float,
+        "presence_penalty": float,
+        "repetition_penalty": float,
+    }
 )
+"""The knobs that are plain numbers, and whether they are whole."""
+
+SAMPLING_FIELDS = (*NUMBERS, "stop", "logprobs", "parallel_tool_calls")
 """The knobs of a request that a host may know, know in a range, or not know at all."""
 
 
