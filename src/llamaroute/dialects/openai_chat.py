@@ -98,11 +98,7 @@ class OpenAIChat:
 
     def parse_response(self, response: WireResponse, request: ChatRequest, target: Target) -> ChatResponse[Any]:
         """See `spi.Adapter`."""
-        payload = loads(response.body, "the answer")
-        if not isinstance(payload, Mapping):
-            raise ProtocolError(f"the answer is not a JSON object but {type(payload).__name__}", raw=payload)
-        if is_error(payload):
-            raise self.map_error(WireResponse(error_status(payload), response.headers, response.body), target)
+        payload = open_answer(response, target, self.map_error)
         if not isinstance(payload.get("choices"), list):
             raise ProtocolError("the answer has no 'choices'; is this the URL of a chat-completions API?", raw=payload)
         return fold(answer_events(payload), raw=payload)
@@ -349,6 +345,21 @@ def error_status(payload: Mapping[str, Any]) -> int:
         if isinstance(value, int) and 400 <= value <= 599:
             return value
     return 400 if source.get("type") in ("invalid_request_error", "BadRequestError") else 500
+
+
+def open_answer(
+    response: WireResponse, target: Target, map_error: Callable[[WireResponse, Target], ProviderError]
+) -> Mapping[str, Any]:
+    """The JSON object of a whole answer. An error that came under a status of success is raised as what it is.
+
+    Raises `ProtocolError` if the body is no JSON object, and what `map_error` makes of an error inside it.
+    """
+    payload = loads(response.body, "the answer")
+    if not isinstance(payload, Mapping):
+        raise ProtocolError(f"the answer is not a JSON object but {type(payload).__name__}", raw=payload)
+    if is_error(payload):
+        raise map_error(WireResponse(error_status(payload), response.headers, response.body), target)
+    return payload
 
 
 def first_choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:

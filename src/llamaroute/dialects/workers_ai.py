@@ -18,16 +18,14 @@ from ..types.response import ChatResponse
 from ..types.tools import JsonSchema
 from .accumulate import CallAssembler, fold
 from .http_errors import CODES, map_http_error
-from .json_body import loads
 from .openai_chat import (
     OpenAIDecoder,
     answer_events,
     call_events,
     call_list,
-    error_status,
     finish_reason,
     first_choice,
-    is_error,
+    open_answer,
     text_of,
     usage_in,
     usage_of,
@@ -62,11 +60,7 @@ class WorkersAI:
 
     def parse_response(self, response: WireResponse, request: ChatRequest, target: Target) -> ChatResponse[Any]:
         """See `spi.Adapter`."""
-        payload = loads(response.body, "the answer")
-        if not isinstance(payload, Mapping):
-            raise ProtocolError(f"the answer is not a JSON object but {type(payload).__name__}", raw=payload)
-        if is_error(payload):
-            raise self.map_error(WireResponse(error_status(payload), response.headers, response.body), target)
+        payload = open_answer(response, target, self.map_error)
         result = payload.get("result", payload)  # a gateway may take the envelope off
         if isinstance(result, str | int | float) and not isinstance(result, bool):
             result = {"response": result}
