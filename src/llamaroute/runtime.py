@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import catalog
 from .arguments import ChatOptions, given_model, given_policy, given_retries, given_timeout, request_from
@@ -33,12 +33,15 @@ from .pipeline.exchange import exchange, read_body, send_signed
 from .pipeline.ops import Plan
 from .registry import make_auth, provider_spec
 from .routing.resolve import Account, make_account, resolve
-from .spi import Auth, AuthSettings, Target, TokenCounter, WireResponse
+from .spi import Adapter, Auth, AuthSettings, EndpointLocator, Target, TokenCounter, WireResponse
 from .tokens import TokenCount, estimate_tokens, estimate_usage
 from .types.messages import Input
 from .types.response import ChatResponse, Notice, Timing
 from .types.settings import RetrySettings, TimeoutSettings
 from .wire.headers import request_id
+
+if TYPE_CHECKING:
+    from .pipeline.locate import Location
 
 __all__ = ["Runtime", "Totals"]
 
@@ -105,6 +108,7 @@ class Runtime:
         self._env = env
         self._auths: dict[str, Auth] = {}
         self._auth_lock = threading.Lock()
+        self._locations: dict[str, Location] = {}
         self._resolved: dict[str | None, _Found] = {}
 
     # -- a call begins ------------------------------------------------------------------------------------------------
@@ -161,10 +165,19 @@ class Runtime:
 
     def _candidate(self, target: Target) -> Candidate:
         account = self.accounts[target.provider]
+        adapter = account.spec.adapter
         limits = {**account.options.default_timeout(), **_limits(account.options.timeout)}
         policy = RetryPolicy() if account.options.retry is None else _policy(account.options.retry)
         timeout = Timeout(**limits) if limits else Timeout()
-        return Candidate(target, account.spec.adapter, self._auth(account), timeout, policy)
+        return Candidate(target, adapter, self._auth(account), timeout, policy, self._location(adapter, target))
+
+    def _location(self, adapter: Adapter, target: Target) -> Location | None:
+        """Where the target's endpoint is, for hosts that have to be asked; shared by all that ask this client."""
+        if not isinstance(adapter, EndpointLocator) or adapter.locate(target) is None:
+            return None
+        from .pipeline.locate import Location
+
+        return self._locations.setdefault(target.name, Location())
 
     def _auth(self, account: Account) -> Auth:
         with self._auth_lock:

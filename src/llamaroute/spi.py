@@ -49,6 +49,7 @@ __all__ = [
     "Auth",
     "AuthSettings",
     "DecoderEvent",
+    "EndpointLocator",
     "HeaderText",
     "LogprobsReported",
     "ProviderSettings",
@@ -161,6 +162,8 @@ class Target:
     row: ModelRow
     transport: Literal["http", "local"] = "http"
     """What speaks to it: sockets, or an engine in this process."""
+    located: str | None = None
+    """Base URL that the host itself gave for this endpoint; see `EndpointLocator`."""
 
     @property
     def name(self) -> str:
@@ -265,6 +268,27 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class EndpointLocator(Protocol):
+    """An adapter whose host gives the address of an endpoint in an exchange of its own, once per client and target.
+
+    `locate` gives the request that asks (None: nothing to ask for this target), `parse_location` the base URL. Requests
+    are then built for a target that has it as its `located`.
+    """
+
+    def locate(self, target: Target) -> WireRequest | None:
+        """The request that asks for the address, unsigned."""
+        ...
+
+    def parse_location(self, response: WireResponse, target: Target) -> str:
+        """The base URL of the endpoint.
+
+        Raises:
+            ProviderError: the endpoint is not one that can be called.
+        """
+        ...
+
+
+@runtime_checkable
 class TokenCounter(Protocol):
     """An adapter whose host can count a request's tokens exactly."""
 
@@ -291,8 +315,11 @@ class Auth(Protocol):
         """Get a fresh token. May block; the only method that may. Single flight."""
         ...
 
-    def reject(self) -> bool:
-        """The host answered 401: drop what is cached. True when a refresh may mend it, so that one more try pays."""
+    def reject(self, request: WireRequest, response: WireResponse, now: float) -> bool:
+        """The host refused the signed `request` with a 401 or 403: drop what is cached, if that is what was refused.
+
+        True when one more try pays: with fresh credentials, or with those that another call has got meanwhile.
+        """
         ...
 
     def sign(self, request: WireRequest, now: float) -> WireRequest:

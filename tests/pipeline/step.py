@@ -264,8 +264,9 @@ class Auth:
         self.token += 1
         self.is_stale = False
 
-    def reject(self) -> bool:
+    def reject(self, request: WireRequest, response: WireResponse, now: float) -> bool:
         self.rejected += 1
+        self.is_stale = self.is_stale or self.renewable
         return self.renewable
 
     def sign(self, request: WireRequest, now: float) -> WireRequest:

@@ -177,11 +177,19 @@ def test_a_401_for_a_key_that_nothing_renews_is_raised_at_once():
     assert caught.value.status == 401
 
 
-def test_403_never_asks_for_a_new_token():
+def test_a_403_is_mended_where_the_credentials_say_so():
+    """Databricks and AWS answer 403 to a token that has expired; the account's auth knows."""
+    call = call_of(candidate(auth=Auth(renewable=True)))
+    script = Script(answer(403, b"expired"), blocking(), answer(200, {"text": "Hello"}))
+    assert script.run(exchange(call), call.ledger).response is not None
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 429, 500])
+def test_nothing_else_asks_for_a_new_token(status):
     auth = Auth(renewable=True)
     call = call_of(candidate(auth=auth))
     with pytest.raises(ProviderError):
-        Script(answer(403, b"no")).run(exchange(call), call.ledger)
+        Script(answer(status, b"no")).run(exchange(call), call.ledger)
     assert auth.rejected == 0
 
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from llamaroute.auth import base
 from llamaroute.errors import ConfigError
 from llamaroute.registry import builtin_specs, make_auth, provider_spec
-from llamaroute.spi import AuthSettings, WireRequest
+from llamaroute.spi import AuthSettings, WireRequest, WireResponse
 
 WIRE = WireRequest("POST", "https://host/v1", {"content-type": "application/json"}, b"{}")
 TOKEN = "hf_0123456789abcdef"
@@ -27,7 +27,7 @@ def signed(kind: str, env: dict[str, str] | None = None, **table: Any) -> dict[s
     """The headers that signing adds."""
     auth = make_auth(provider_spec(kind), settings(kind, env, **table))
     assert auth.stale(0) is False
-    assert auth.reject() is False  # a key that was refused stays refused
+    assert auth.reject(WIRE, WireResponse(401, {}), 0) is False  # a key that was refused stays refused
     auth.refresh()
     request = auth.sign(WIRE, 0)
     assert (request.method, request.url, request.body) == (WIRE.method, WIRE.url, WIRE.body)

@@ -1,7 +1,7 @@
 """Credentials that need no exchange: keys and tokens in a header.
 
-Factories here are what a `ProviderSpec` names as its `auth`. Exchanged tokens (Entra, Google, AWS, OAuth) have a module
-each, over `CachedToken`.
+Factories here are what a `ProviderSpec` names as its `auth`. Credentials that are exchanged for tokens have a module
+each, over `tokens.CachedToken`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ..errors import ConfigError
-from ..spi import Auth, AuthSettings, WireRequest
+from ..spi import Auth, AuthSettings, WireRequest, WireResponse
 
 __all__ = ["StaticHeaders", "bearer", "cloudflare", "huggingface", "no_auth", "optional_bearer"]
 
@@ -36,7 +36,7 @@ class StaticHeaders:
     def refresh(self) -> None:
         """Nothing to do."""
 
-    def reject(self) -> bool:
+    def reject(self, request: WireRequest, response: WireResponse, now: float) -> bool:
         """A refused key stays refused."""
         return False
 

@@ -225,7 +225,7 @@ class Emulator(App):
             self._lock.notify_all()
 
     async def answer(self, request: RecordedRequest) -> Answer:
-        host = self._hosts.get(request.host)
+        host = self._hosts.get(request.host) or self._at_root(request)
         if host is None:
             return json_answer(
                 404, {"error": f"no emulated host {request.host!r}; there are: {', '.join(self._hosts)}"}
@@ -245,6 +245,15 @@ class Emulator(App):
                 answer = host.error(request, 500, f"emulator: {type(error).__name__}: {error}", None)
         answer.headers.update(call.reply_headers)
         return _apply(answer, fault)
+
+    def _at_root(self, request: RecordedRequest) -> Host | None:
+        """The host that a path without a host's name belongs to; the path becomes whole again."""
+        for name, host in self._hosts.items():
+            if request.host in host.root_paths:
+                request.path = f"/{request.host}{'' if request.path == '/' else request.path}"
+                request.host = name
+                return host
+        return None
 
     async def _replacement(self, host: Host, call: Call, fault: Fault) -> Answer:
         if fault.reset or fault.hangup:

@@ -57,6 +57,8 @@ def check(request: ChatRequest, target: Target, *, stream: bool) -> dict[Feature
     Raises:
         CapabilityError: it cannot.
     """
+    if target.row.unavailable:
+        raise CapabilityError(f"{target.name}: {target.row.unavailable}", missing={target.name: target.model})
     _check_parameters(request, target)
     support = {feature: target.row.features.get(feature, "native") for feature in needs(request, stream=stream)}
     refused = [feature for feature, how in support.items() if how == "refuse"]

@@ -23,6 +23,7 @@ from .ops import Plan
 
 if TYPE_CHECKING:
     from ..output import OutputSpec
+    from .locate import Location
 
 __all__ = [
     "Call",
@@ -133,6 +134,8 @@ class Candidate:
     auth: Auth
     timeout: Timeout
     retry: Any = None
+    location: Location | None = None
+    """Set where the host has to be asked for the endpoint's address first."""
 
 
 class Observer(Protocol):

@@ -48,6 +48,11 @@ def exchange(call: Call) -> Plan[Reply]:
     """
     target, adapter = call.target, call.candidate.adapter
     try:
+        if (location := call.candidate.location) is not None:
+            from .locate import located
+
+            call = yield from located(call, location)
+            target = call.target
         request = adapter.build_request(call.request, target, stream=call.stream)
         for notice in request.warnings:
             call.ledger.notice(notice)
@@ -96,7 +101,7 @@ def _without(secret: str, value: Any) -> Any:
 def send_signed(call: Call, request: WireRequest) -> Plan[Head]:
     """Sign and send; an answer that is no success is raised as the error it means.
 
-    A 401 that fresh credentials may mend is tried once more.
+    A 401 or 403 that fresh credentials may mend is tried once more.
     """
     ledger, auth, adapter, limits = call.ledger, call.candidate.auth, call.candidate.adapter, call.timeout
     renewed = False
@@ -110,12 +115,12 @@ def send_signed(call: Call, request: WireRequest) -> Plan[Head]:
         if 200 <= head.status < 300:
             return head
         body = yield from _error_body(call)
-        error = adapter.map_error(WireResponse(head.status, head.headers, body), call.target)
-        if head.status == 401 and not renewed and auth.reject():
+        answer = WireResponse(head.status, head.headers, body)
+        # Databricks and AWS answer 403 to credentials that have expired.
+        if head.status in (401, 403) and not renewed and auth.reject(signed, answer, _wall(call)):
             renewed = True
-            yield Blocking(auth.refresh, call.deadline)
             continue
-        raise error
+        raise adapter.map_error(answer, call.target)
 
 
 def _with_headers(request: WireRequest, call: Call) -> WireRequest:

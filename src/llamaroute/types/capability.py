@@ -86,6 +86,8 @@ class ModelRow:
     default_max_tokens: int | None = None
     input_price: Decimal | None = None
     output_price: Decimal | None = None
+    unavailable: str = ""
+    """Why an account cannot have the model (its region, say), as a sentence; empty when it can."""
     known: bool = True
     """False when the catalogue has no such row and the id is passed through as it is."""
 

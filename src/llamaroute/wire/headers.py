@@ -9,14 +9,22 @@ __all__ = ["request_id", "retry_after"]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date).
+    """Seconds to wait, from `retry-after-ms`, `x-amz-retry-after` (milliseconds) or `retry-after` (seconds or a date).
+
+    Milliseconds are the more exact ones, unless they say 0: Azure sends that beside `retry-after: 1` (recorded).
 
     A date is measured against the answer's own `date` header, which keeps this free of clocks and of their skew.
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
+    milliseconds = _number(headers.get("retry-after-ms") or headers.get("x-amz-retry-after"))
+    if milliseconds:
         return milliseconds / 1000
+    seconds = _seconds_or_date(headers)
+    return milliseconds if seconds is None else seconds
+
+
+def _seconds_or_date(headers: Mapping[str, str]) -> float | None:
+    """`retry-after`, or what the Hub says in its place."""
     value = headers.get("retry-after")
     seconds = _number(value)
     if value is None:

@@ -66,6 +66,8 @@ class Host:
     key: the accepted key unless the emulator was given another; None = no authentication.
     models: accepted model ids.   context: tokens of the context window.
     quirks: switches that this host knows, with their default.
+    root_paths: first segments of paths without the host's name in front that are this host's, for clients that keep
+      nothing of a base URL but its address.
     """
 
     name: ClassVar[str] = ""
@@ -75,6 +77,7 @@ class Host:
     default_models: ClassVar[Sequence[str]] = ()
     default_context: ClassVar[int] = 131_072
     known_quirks: ClassVar[Mapping[str, bool]] = {}
+    root_paths: ClassVar[Sequence[str]] = ()
 
     def __init__(self, options: Options) -> None:
         self.options = options
