@@ -21,13 +21,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -141,6 +142,19 @@ class ProviderSettings(BaseModel):
                 # The value is not shown: a URL may hold a password or a key.
                 raise PydanticCustomError("url", "should be a URL such as https://host/path")
         return value
+
+    _live_credential: Any = PrivateAttr(default=None)
+
+    @property
+    def live_credential(self) -> Any:
+        """A credential object of a vendor's SDK that the application has already; None in what a file configures."""
+        return self._live_credential
+
+    def with_live_credential(self, credential: Any) -> Self:
+        """A copy that signs with `credential`; see `llamaroute.interop`. It is in no dump."""
+        copy = self.model_copy()
+        copy._live_credential = credential
+        return copy
 
     def default_timeout(self) -> Mapping[str, float]:
         """Limits (`connect`, `first_token`, `idle`, `total`) this account needs where nothing else is configured."""

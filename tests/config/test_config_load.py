@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from llamaroute.config.load import load_config
 from llamaroute.config.models import NOT_YET, Config, RouteTarget
+from llamaroute.providers.openai_compatible import OpenAICompatibleSettings
 from llamaroute.spi import ProviderSettings
 from llamaroute.types.settings import RetrySettings, TimeoutSettings
 
@@ -373,3 +375,15 @@ def test_keys_that_are_no_strings(fails, tmp_path: Path, text) -> None:
 def test_a_validator_s_words_hold_no_secret(fails) -> None:
     table = {"account_id": "quote", "api_key": "sekret-1", "headers": {"A": "sekret-2"}}
     assert "bad headers {'A': '**********'} and key **********" in str(fails({"providers": {"cloud": table}}))
+
+
+def test_settings_objects_stand_for_tables():
+    """What `llamaroute.interop` makes of an SDK's client, credential object included."""
+    credential = object()
+    settings = OpenAICompatibleSettings(
+        kind="openai-compatible", base_url="http://host/v1", model="m"
+    ).with_live_credential(credential)
+    loaded = load_config({"providers": {"work": settings}, "default": "work:m"}, env={})
+    assert loaded.config.providers["work"].live_credential is credential
+    assert "object" not in repr(loaded.config.providers["work"])
+    assert "credential" not in loaded.config.providers["work"].model_dump_json()

@@ -243,3 +243,14 @@ def test_tools_made_up_are_told():
     assert sent.tools == ()
     assert sent.output is not None
     assert [notice.code for notice in call.ledger.notices] == ["tools_emulated"]
+
+
+def test_a_schema_that_nobody_makes_up_is_refused():
+    with pytest.raises(CapabilityError, match="acme:llama-4-scout has no JSON schemas") as caught:
+        adapted(row(features={"json_schema": "emulate"}), output=SCHEMA)
+    assert caught.value.missing == {"acme:llama-4-scout": "JSON schemas"}
+
+
+def test_a_model_that_the_account_cannot_have_is_refused_with_the_reason():
+    with pytest.raises(CapabilityError, match="acme:llama-4-scout: served in us-east5 only; set region"):
+        adapted(row(unavailable="served in us-east5 only; set region"))

@@ -65,6 +65,11 @@ def check(request: ChatRequest, target: Target, *, stream: bool) -> dict[Feature
     if refused:
         what = ", ".join(_NAMES[feature] for feature in refused)
         raise CapabilityError(f"{target.name} cannot serve {what}", missing={target.name: what})
+    if support.get("json_schema") == "emulate":
+        raise CapabilityError(
+            f"{target.name} has no JSON schemas, and this version does not make them up",
+            missing={target.name: "schema"},
+        )
     emulated = "emulate" in (support.get("tools"), support.get("forced_tools"))
     if emulated and target.row.features.get("json_schema") != "native":
         raise CapabilityError(
