@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from llamaroute.errors import CapabilityError, ProviderError
-from llamaroute.layers.adapt import adapt, needs
+from llamaroute.layers.adapt import adapt, check, needs
 from llamaroute.layers.observe import observe
 from llamaroute.layers.retry import RetryPolicy, retry
 from llamaroute.pipeline.core import compose
 from llamaroute.pipeline.exchange import exchange
-from llamaroute.types.capability import FEATURES, ModelRow, ParameterRule
+from llamaroute.types.capability import FEATURES, ImageRule, ModelRow, ParameterRule
 from llamaroute.types.events import Finished, TextDelta, ToolCallDone, ToolCallStarted, UsageReported
 from llamaroute.types.messages import user
 from llamaroute.types.parts import Image
@@ -254,3 +254,12 @@ def test_a_schema_that_nobody_makes_up_is_refused():
 def test_a_model_that_the_account_cannot_have_is_refused_with_the_reason():
     with pytest.raises(CapabilityError, match="acme:llama-4-scout: served in us-east5 only; set region"):
         adapted(row(unavailable="served in us-east5 only; set region"))
+
+
+def test_more_images_than_the_host_takes_are_refused():
+    pictures = [Image(b"GIF89a"), Image(b"GIF89a")]
+    one = row(image=ImageRule(max_count=1))
+    with pytest.raises(CapabilityError, match="takes at most 1 image in a request, not 2") as caught:
+        check(ChatRequest((user(*pictures),)), candidate(row=one).target, stream=False)
+    assert caught.value.missing == {"acme:llama-4-scout": "2 images"}
+    assert check(ChatRequest((user(pictures[0]),)), candidate(row=one).target, stream=False) == {"images": "native"}

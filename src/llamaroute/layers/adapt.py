@@ -65,10 +65,17 @@ def check(request: ChatRequest, target: Target, *, stream: bool) -> dict[Feature
     if refused:
         what = ", ".join(_NAMES[feature] for feature in refused)
         raise CapabilityError(f"{target.name} cannot serve {what}", missing={target.name: what})
+    most, given = target.row.image.max_count, len(request.images)
+    if most is not None and given > most:
+        what = f"{given} images" if most else "images"
+        raise CapabilityError(
+            f"{target.name} takes at most {most} image{'' if most == 1 else 's'} in a request, not {given}",
+            missing={target.name: what},
+        )
     if support.get("json_schema") == "emulate":
         raise CapabilityError(
             f"{target.name} has no JSON schemas, and this version does not make them up",
-            missing={target.name: "schema"},
+            missing={target.name: "JSON schemas"},
         )
     emulated = "emulate" in (support.get("tools"), support.get("forced_tools"))
     if emulated and target.row.features.get("json_schema") != "native":
