@@ -25,7 +25,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_exports() -> None:
-    assert testing.__all__ == ["Sample", "check_adapter", "emulator"]
+    assert testing.__all__ == ["Sample", "check_adapter", "emulator", "record", "replay"]
     assert set(testing.__all__) <= set(dir(testing))
     for name in testing.__all__:
         assert getattr(testing, name).__name__ == name

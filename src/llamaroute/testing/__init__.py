@@ -1,6 +1,7 @@
 """For tests: of applications that use llamaroute, and of adapters for it.
 
 * `emulator()`: a local server that speaks the hosts' wire formats; as a pytest fixture, `llamaroute_emulator`.
+* `record(path)`, `replay(path)`: what went over the wire, written down and played back, pieces and timing kept.
 * `check_adapter(spec, settings=..., samples=[Sample(...)])`: the library's own conformance checks.
 """
 
@@ -10,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._emulator import emulator
+    from .cassette import record, replay
     from .conformance import Sample, check_adapter
 
-_MODULES = {"emulator": "_emulator", "Sample": "conformance", "check_adapter": "conformance"}
+_MODULES = {
+    "emulator": "_emulator",
+    "record": "cassette",
+    "replay": "cassette",
+    "Sample": "conformance",
+    "check_adapter": "conformance",
+}
 
-__all__ = ["Sample", "check_adapter", "emulator"]
+__all__ = ["Sample", "check_adapter", "emulator", "record", "replay"]
 
 
 def __getattr__(name: str) -> Any:
