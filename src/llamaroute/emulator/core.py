@@ -18,6 +18,7 @@ from .model import Model, ModelError, open_model, pieces
 from .prompt import Prompt, default_reply
 from .script import Fault, Piece, Reply, play
 from .server import App, Server
+from .tokens import Tokens
 
 __all__ = ["Emulator"]
 
@@ -58,6 +59,8 @@ class Emulator(App):
     account_id: the Cloudflare account that exists.   max_body: bytes of a request body above which hosts answer 413.
     cold_start: seconds that the dedicated endpoint (`hf-endpoint`) takes to wake up, from its first request on.
     loading: the same for llama.cpp's 503 "Loading model".   engine: server behind `hf-endpoint`, "tgi" or "vllm".
+    token_life: seconds that tokens of the emulated token services live.
+    settings: host name -> what else can be set there; each host's `known_settings` has the names and defaults.
 
     All methods may be called from any thread, before and while the server runs.
     """
@@ -78,17 +81,27 @@ class Emulator(App):
         cold_start: float = 0.0,
         loading: float = 0.0,
         engine: str = "tgi",
+        token_life: float = 3600.0,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         chosen = frozenset(quirks)
         known = self.quirk_names()
         unknown = sorted(name for name in chosen if name not in known and name.removeprefix("no-") not in known)
         if unknown:
             raise ValueError(f"unknown quirks: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        for named in (keys, models, context):
+        for named in (keys, models, context, settings):
             _check_hosts(named or ())
+        for name, given in (settings or {}).items():
+            if HOSTS[name].settings_host not in ("", name):
+                raise ValueError(f"the settings of {name!r} stand under {HOSTS[name].settings_host!r}")
+            if surplus := sorted(set(given) - set(HOSTS[name].known_settings)):
+                there = ", ".join(sorted(HOSTS[name].known_settings)) or "none"
+                raise ValueError(f"unknown settings of {name!r}: {', '.join(surplus)}; known: {there}")
+        self.tokens = Tokens(token_life)
         options = Options(
             keys=keys or {}, models=models or {}, context=context or {}, quirks=chosen, account_id=account_id,
-            max_body=max_body, cold_start=cold_start, loading=loading, engine=engine,
+            max_body=max_body, cold_start=cold_start, loading=loading, engine=engine, tokens=self.tokens,
+            settings=settings or {},
         )  # fmt: skip
         self._hosts: dict[str, Host] = {name: kind(options) for name, kind in HOSTS.items()}
         self._lock = threading.Condition()
@@ -192,6 +205,10 @@ class Emulator(App):
             self._replies.clear()
             self._faults.clear()
             self._requests.clear()
+
+    def revoke_tokens(self) -> None:
+        """Let no token that the token services have issued so far be accepted any more."""
+        self.tokens.revoke_all()
 
     # ── the log ──
 

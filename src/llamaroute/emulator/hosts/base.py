@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from ..answer import Answer, RecordedRequest, dumps
 from ..prompt import Prompt
 from ..script import Fault, Piece
+from ..tokens import Tokens
 
 __all__ = ["DONE", "Call", "Event", "Host", "Options", "new_id", "strip_usage"]
 
@@ -41,6 +42,8 @@ class Options:
     cold_start: float = 0.0
     loading: float = 0.0
     engine: str = "tgi"
+    tokens: Tokens = field(default_factory=Tokens)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -66,6 +69,8 @@ class Host:
     key: the accepted key unless the emulator was given another; None = no authentication.
     models: accepted model ids.   context: tokens of the context window.
     quirks: switches that this host knows, with their default.
+    known_settings: what `Emulator(settings={name: {...}})` may set here, with the defaults. Hosts of one family name
+      the one of them that holds the settings of all in `settings_host`.
     root_paths: first segments of paths without the host's name in front that are this host's, for clients that keep
       nothing of a base URL but its address.
     """
@@ -78,6 +83,8 @@ class Host:
     default_context: ClassVar[int] = 131_072
     known_quirks: ClassVar[Mapping[str, bool]] = {}
     root_paths: ClassVar[Sequence[str]] = ()
+    known_settings: ClassVar[Mapping[str, Any]] = {}
+    settings_host: ClassVar[str] = ""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -90,6 +97,11 @@ class Host:
         """Whether a quirk is on: by default, by `name`, or off by `no-name`."""
         on = self.known_quirks[name] or name in self.options.quirks
         return on and f"no-{name}" not in self.options.quirks
+
+    def setting(self, name: str) -> Any:
+        """What was set, or the default."""
+        given = self.options.settings.get(self.settings_host or self.name, {})
+        return given.get(name, self.known_settings[name])
 
     # ── to be written by a host ──
 
