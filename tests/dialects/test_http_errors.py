@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llamaroute import errors
-from llamaroute.dialects.http_errors import CODES, class_for_status, map_http_error, read_error
+from llamaroute.dialects.http_errors import CODES, ErrorBody, class_for_status, map_http_error, read_error
 from llamaroute.providers.openai_compatible import SPEC
 from tests.providers.wires import answer, target_of
 
@@ -180,3 +180,10 @@ def test_everything_that_is_known_is_on_the_error() -> None:
 def test_a_timeout_of_the_host_says_its_phase() -> None:
     assert map_http_error(answer(b"", 504), TARGET).phase == "first_token"
     assert map_http_error(answer(b"", 503), TARGET).phase is None
+
+
+def test_a_host_may_read_the_body_itself() -> None:
+    body = ErrorBody("slow down", ("overloaded",), "SLOW: slow down")
+    error = map_http_error(answer(b"SLOW: slow down", 429), TARGET, body=body)
+    assert type(error) is errors.OverloadedError
+    assert (error.args[0], error.code, error.raw) == ("slow down", "overloaded", "SLOW: slow down")

@@ -52,6 +52,19 @@ STOP = Finished("stop", "stop")
         ([{"content": ""}], []),
         ([{"content": "a"}, {"content": " "}, {"content": "0"}], [TextDelta("a"), TextDelta(" "), TextDelta("0")]),
         ([{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}], [TextDelta("ab")]),
+        ([{"content": [{"type": "reasoning", "text": "Hm"}]}], [ReasoningDelta("Hm")]),
+        (
+            [
+                {
+                    "content": [
+                        {"type": "reasoning", "summary": [{"text": "Hm"}, {"data": "x"}, 1]},
+                        {"type": "text", "text": "a"},
+                    ]
+                }
+            ],
+            [ReasoningDelta("Hm"), TextDelta("a")],
+        ),
+        ([{"content": [{"type": "reasoning"}]}, {"content": [{"type": "text"}]}, {"content": []}], []),
         ([{"content": {"a": 1}}], [TextDelta('{"a":1}')]),
         ([{"content": 42}], [TextDelta("42")]),
         ([{"content": 0}], [TextDelta("0")]),  # falsy, and still data
@@ -308,6 +321,8 @@ def test_logprobs_of_both_forms(logprobs: Any, items: tuple[TokenLogprob, ...] |
         ({"content": None, "refusal": "No."}, "No.", ""),
         ({"content": "a", "reasoning": "b"}, "a", "b"),
         ({"content": "a", "reasoning_content": "b"}, "a", "b"),
+        ({"content": [{"type": "reasoning", "text": "b"}, {"type": "text", "text": "a"}]}, "a", "b"),
+        ({"content": [{"type": "reasoning"}]}, "", ""),
     ],
     ids=str,
 )

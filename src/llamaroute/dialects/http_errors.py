@@ -114,10 +114,17 @@ _NO_VISION = "(?i)image input is not supported"
 
 
 def map_http_error(
-    response: WireResponse, target: Target, codes: Mapping[str, type[ProviderError]] = CODES
+    response: WireResponse,
+    target: Target,
+    codes: Mapping[str, type[ProviderError]] = CODES,
+    *,
+    body: ErrorBody | None = None,
 ) -> ProviderError:
-    """The error an answer means, with everything a caller may want to know about it."""
-    body = read_error(response.body)
+    """The error an answer means, with everything a caller may want to know about it.
+
+    `body` is what a host's own reader made of the answer's body.
+    """
+    body = body or read_error(response.body)
     status = response.status
     cls = next((codes[code.lower()] for code in body.codes if code.lower() in codes), None)
     cls = cls or class_for_status(status)

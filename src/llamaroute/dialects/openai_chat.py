@@ -54,6 +54,10 @@ def _never(target: Target) -> bool:
     return False
 
 
+def _always(target: Target) -> bool:
+    return True
+
+
 def _as_it_is(body: dict[str, Any], request: ChatRequest, target: Target) -> None:
     pass
 
@@ -70,6 +74,7 @@ class OpenAIChat:
         content_or_calls: whether the host takes either text or tool calls in an assistant's turn, not both.
         codes: error codes that say more than the status.
         stream_usage: ask for usage at the end of streams (`stream_options.include_usage`).
+        names_model: whether the body says which model is meant; some hosts have it in the URL alone.
     """
 
     url: Callable[[Target], str]
@@ -79,6 +84,7 @@ class OpenAIChat:
     content_or_calls: Callable[[Target], bool] = _never
     codes: Mapping[str, type[ProviderError]] = field(default_factory=lambda: CODES)
     stream_usage: bool = True
+    names_model: Callable[[Target], bool] = _always
 
     def build_request(self, request: ChatRequest, target: Target, *, stream: bool) -> WireRequest:
         """See `spi.Adapter`."""
@@ -90,7 +96,8 @@ class OpenAIChat:
         self.adjust(body, request, target)
         headers = {**(_STREAM_HEADERS if stream else _JSON_HEADERS), **self.headers(request, target)}
         either = self.content_or_calls(target)
-        encoded = encode_body({"model": target.model_id}, request, body, target, content_or_calls=either)
+        head = {"model": target.model_id} if self.names_model(target) else {}
+        encoded = encode_body(head, request, body, target, content_or_calls=either)
         lost = either and any(message.tool_calls and message.text for message in request.messages)
         message = f"{target.name} takes no text beside tool calls: the text of earlier turns with calls was left out"
         warnings = (Notice("text_beside_calls", message, "tools"),) if lost else ()
@@ -165,8 +172,11 @@ class OpenAIDecoder:
         delta = _table(choice.get("delta") or choice.get("message")) if choice else None
         # The common case first: one piece of text and nothing else.
         content = delta.get("content") if delta else None
-        if content or (content is not None and content != "" and content != []):  # 0 is text too
-            yield TextDelta(content if type(content) is str else text_of(content))
+        if type(content) is str:
+            if content:
+                yield TextDelta(content)
+        elif content is not None:
+            yield from content_events(content)
         if not self._meta and chunk.get("id"):  # a gateway's ping may come first
             self._meta = True
             yield AnswerMeta(str(chunk.get("id") or ""), _seconds(chunk.get("created")))
@@ -212,7 +222,7 @@ def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
             if isinstance(reasoning, str):
                 yield ReasoningDelta(reasoning)
         if (content := message.get("content")) not in (None, ""):
-            yield TextDelta(text_of(content))
+            yield from content_events(content)
         elif isinstance(refusal := message.get("refusal"), str) and refusal:
             yield TextDelta(refusal)
         for position, call in enumerate(call_list(message)):
@@ -299,8 +309,32 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list) and all(isinstance(part, Mapping) and "type" in part for part in content):
-        return "".join(str(part.get("text") or "") for part in content)
+        return "".join(str(part.get("text") or "") for part in content if part["type"] != "reasoning")
     return canonical_json(content)
+
+
+def content_events(content: Any) -> Iterator[DecoderEvent]:
+    """Content that is no string: reasoning among its parts is kept apart from the text."""
+    if reasoning := reasoning_of(content):
+        yield ReasoningDelta(reasoning)
+    if text := text_of(content):
+        yield TextDelta(text)
+
+
+def reasoning_of(content: Any) -> str:
+    """The reasoning among the parts of a content, as Databricks sends it: `text`, or a `summary` of such parts.
+
+    databricks/databricks-ai-bridge: integrations/ai-sdk-provider/src/fmapi-language-model/fmapi-schema.ts
+    """
+    if not isinstance(content, list):
+        return ""
+    found: list[str] = []
+    for part in content:
+        if isinstance(part, Mapping) and part.get("type") == "reasoning":
+            summary = part.get("summary")
+            pieces = [part, *(summary if isinstance(summary, list) else ())]
+            found.extend(text for piece in pieces if isinstance(text := _table(piece).get("text"), str))
+    return "".join(found)
 
 
 def logprob_events(logprobs: Any) -> Iterator[DecoderEvent]:

@@ -52,7 +52,8 @@ class ParameterRule:
         if not below and not above:
             return None
         between = f"between {'-inf' if low is None else f'{low:g}'} and {'inf' if high is None else f'{high:g}'}"
-        return f"the host takes values {'strictly ' if self.open_ended else ''}{between}"
+        why = f"the host takes values {'strictly ' if self.open_ended else ''}{between}"
+        return f"{why} ({self.note})" if self.note else why
 
 
 @dataclass(frozen=True, slots=True)
