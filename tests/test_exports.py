@@ -16,8 +16,9 @@ import llamaroute
 # What api.md and the changelog promise. A name is added here on purpose, and never taken away in silence.
 PUBLIC = """
     AllTargetsFailedError AsyncClient AsyncStream Attempt AttemptError AuthenticationError CapabilityError ChatResponse
-    Client Config ConfigError ConnectionError ContentFilterError ContextLengthError Cost Document FailedOver Finished
-    Image InputError InvalidRequestError JsonSchema LlamarouteError Message ModelRetiredError NotFoundError Notice
+    Client Config ConfigError ConnectionError ContentFilterError ContextLengthError Cost Discovered Discovery
+    DiscoveryProblem Document FailedOver Finished Image InputError InvalidRequestError JsonSchema LlamarouteError
+    Message ModelRetiredError NotFoundError Notice
     OutputValidationError OverloadedError PayloadTooLargeError PermissionDeniedError PolicyError ProtocolError
     ProviderError QuotaExhaustedError RateLimitError ReasoningDelta RetryPolicy Retrying ServerError Started Stream
     StreamEvent StreamInterruptedError Text TextDelta TimeoutError Timeout Timing TokenCount TokenLogprob Tool ToolCall

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .pipeline.core import Timeout
     from .streams import AsyncStream, Stream
     from .tokens import TokenCount
+    from .types.discovery import Discovered, Discovery, DiscoveryProblem
     from .types.events import (
         FailedOver,
         Finished,
@@ -100,6 +101,7 @@ _HOME = {
     "pipeline.core": ("Timeout",),
     "streams": ("AsyncStream", "Stream"),
     "tokens": ("TokenCount",),
+    "types.discovery": ("Discovered", "Discovery", "DiscoveryProblem"),
     "types.events": (
         "FailedOver",
         "Finished",
@@ -139,6 +141,9 @@ __all__ = [
     "ContentFilterError",
     "ContextLengthError",
     "Cost",
+    "Discovered",
+    "Discovery",
+    "DiscoveryProblem",
     "Document",
     "FailedOver",
     "Finished",

@@ -10,13 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from .arguments import ChatOptions
 from .config.models import Config
 from .drivers import AsyncDriver, Driver
 from .errors import CapabilityError, ConfigError, LlamarouteError
-from .pipeline.core import Layer, Reply
+from .pipeline.core import Layer, Reply, Timeout
 from .runtime import Runtime, Totals
 from .spi import ProviderSettings, Target
 from .streams import AsyncStream, Stream
@@ -24,6 +24,9 @@ from .tokens import TokenCount
 from .transport.base import AsyncTransport, Transport
 from .types.messages import Input
 from .types.response import ChatResponse
+
+if TYPE_CHECKING:
+    from .types.discovery import Discovery
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -233,6 +236,21 @@ class Client(_Base[Transport]):
         call = runtime.prepare(input, options, output=None, stream=False)
         return Driver(self._transport, call.ledger).run(runtime.count_plan(call))
 
+    def discover(self, provider: str, *, timeout: float | Timeout | None = None) -> Discovery:
+        """What an account can call: Llama 4 models, deployments, inference profiles and endpoints, and whatever its
+        table names, as the host's control plane lists them.
+
+        Args:
+            provider: the account's name.
+            timeout: seconds in all, or a `Timeout`. Default: the account's, else 60.
+
+        Raises:
+            InputError: no account is called so. All else that goes wrong (a permission, an extra, a host that does
+                not answer) is in `.problems`, each with its remedy.
+        """
+        plan, ledger = self._current().survey(provider, timeout)
+        return Driver(self._transport, ledger).run(plan)
+
     def _local(self, target: Target) -> Transport:
         from .transport.local import LocalTransport
 
@@ -290,6 +308,11 @@ class AsyncClient(_Base[AsyncTransport]):
         runtime = self._current()
         call = runtime.prepare(input, options, output=None, stream=False)
         return await AsyncDriver(self._transport, call.ledger).run(runtime.count_plan(call))
+
+    async def discover(self, provider: str, *, timeout: float | Timeout | None = None) -> Discovery:
+        """See `Client.discover`."""
+        plan, ledger = self._current().survey(provider, timeout)
+        return await AsyncDriver(self._transport, ledger).run(plan)
 
     def _local(self, target: Target) -> AsyncTransport:
         from .transport.local import AsyncLocalTransport

@@ -20,7 +20,7 @@ from .arguments import ChatOptions, given_model, given_policy, given_retries, gi
 from .catalog.prices import cost_of
 from .config.load import LoadedConfig, load_config
 from .config.models import Config
-from .errors import CapabilityError
+from .errors import CapabilityError, InputError
 from .layers.adapt import adapt, check
 from .layers.failover import failover
 from .layers.observe import observe
@@ -42,10 +42,13 @@ from .wire.headers import request_id
 
 if TYPE_CHECKING:
     from .pipeline.locate import Location
+    from .types.discovery import Discovery
 
 __all__ = ["Runtime", "Totals"]
 
 MAX_COUNT_BODY = 64 << 10
+DISCOVERY = 60.0
+"""Seconds in which an account's control plane is asked, where nothing else is configured."""
 
 
 @dataclass(slots=True)
@@ -258,6 +261,32 @@ class Runtime:
         counted: list[int] = []
         yield from media(call, ask)
         return TokenCount(counted[0], estimated=False)
+
+    def survey(self, provider: str, timeout: float | Timeout | None) -> tuple[Plan[Discovery], Ledger]:
+        """Ask an account's host what it can call.
+
+        Raises:
+            InputError: no account is called so.
+        """
+        import os
+
+        from .control import discover
+
+        account = self.accounts.get(provider) if isinstance(provider, str) else None
+        if account is None:
+            import difflib
+
+            near = difflib.get_close_matches(str(provider), self.accounts, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(self.accounts) or "none"
+            raise InputError(f"no provider is called {provider!r}{hint} (providers: {known})")
+        limits = {"total": DISCOVERY, **_limits(account.options.timeout)}
+        if timeout is not None:
+            limits |= given_timeout(timeout)
+        now = time.monotonic()
+        ledger = Ledger(now=now, started=now, wall=time.time())
+        env = os.environ if self._env is None else self._env
+        return discover(account, lambda: self._auth(account), Timeout(**limits), ledger, env), ledger
 
     def used(self) -> Totals:
         """A copy of the totals."""

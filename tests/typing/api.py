@@ -85,6 +85,20 @@ def structured(client: lr.Client) -> None:
         assert_type(invoice.total, Decimal)
 
 
+async def discovered(client: lr.Client, other: lr.AsyncClient) -> list[str]:
+    result = client.discover("work")
+    assert_type(result, lr.Discovery)
+    assert_type(await other.discover("work", timeout=5), lr.Discovery)
+    for problem in result.problems:
+        assert_type(problem, lr.DiscoveryProblem)
+        assert_type(problem.remedy, str)
+    for found in result.found:
+        assert_type(found, lr.Discovered)
+        assert_type(found.model, str | None)
+        assert_type(found.callable, bool | None)
+    return [found.id for found in result.found if found.callable]
+
+
 # -- making a client --------------------------------------------------------------------------------------------------
 
 

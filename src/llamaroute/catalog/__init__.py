@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,9 +20,12 @@ from typing import Any, Literal
 
 from ..types.capability import FEATURES, Feature, ImageRule, ModelRow, ParameterRule, Support
 
-__all__ = ["Fact", "Model", "facts", "models", "parse", "released", "rows"]
+__all__ = ["Fact", "Model", "facts", "identify", "is_llama_4", "models", "parse", "released", "rows"]
 
 _DATA = os.path.join(os.path.dirname(__file__), "data")
+
+_FAMILY = re.compile(r"llama[ ._-]?4(?![0-9b])", re.IGNORECASE)
+"""`Llama 4`, and neither a Llama of 4 or 405 billion parameters nor Llama Guard 4."""
 
 Evidence = Literal["recorded", "documented", "inferred"]
 
@@ -61,6 +65,22 @@ def models() -> Mapping[str, Model]:
 def released() -> Mapping[str, bool]:
     """Names of all canonical models, and whether each can be had anywhere."""
     return {name: model.released for name, model in models().items()}
+
+
+def identify(model_id: str) -> str | None:
+    """The canonical model that a host's id (`us.meta.llama4-scout-17b-instruct-v1:0`) or a name a person gave it means,
+    or None: the one whose name is in it, whatever stands between the letters and digits."""
+    letters = _letters(model_id)
+    return next((name for name in models() if _letters(name) in letters), None)
+
+
+def is_llama_4(model_id: str) -> bool:
+    """Whether an id or a name means a Llama 4 model, even if it does not say which: `llama4`."""
+    return identify(model_id) is not None or _FAMILY.search(model_id) is not None
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 @cache

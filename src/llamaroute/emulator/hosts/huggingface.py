@@ -54,6 +54,7 @@ class Router(OpenAIShaped):
     default_models = (SCOUT, MAVERICK)
     known_quirks: ClassVar[Mapping[str, bool]] = {
         "retry-after-on-200": True, "no-usage": False, "together-500-after-tool": False, "not-a-chat-model": False,
+        "token-without-inference": False,
     }  # fmt: skip
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "temperature": (0, 2), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2), "top_p": (0, 1),
@@ -80,7 +81,26 @@ class Router(OpenAIShaped):
             return self.model_list(request)  # readable without a token
         if request.method == "GET" and request.path.startswith("/api/models/"):
             return self._hub_model(request, request.path.removeprefix("/api/models/"))
+        if request.method == "GET" and request.path == "/api/whoami-v2":
+            return self._whoami(request)
         return None
+
+    def _whoami(self, request: RecordedRequest) -> Answer:
+        """The Hub's word on a token, as huggingface_hub's `whoami` reads it; without the quirk, a token that reads."""
+        if not self.bearer_ok(request):
+            return self._text_error(401, "Invalid credentials in Authorization header")
+        rights: dict[str, Any] = {"displayName": "emulated", "role": "read", "createdAt": "2025-04-05T00:00:00.000Z"}
+        if self.quirk("token-without-inference"):
+            scope = {
+                "entity": {"_id": "0" * 24, "type": "user", "name": "emulated"},
+                "permissions": ["repo.content.read"],
+            }
+            fine = {"canReadGatedRepos": True, "global": ["discussion.write"], "scoped": [scope]}
+            rights |= {"role": "fineGrained", "fineGrained": fine}
+        return json_answer(200, {
+            "type": "user", "id": "0" * 24, "name": "emulated", "fullname": "Emulated", "isPro": False, "orgs": [],
+            "auth": {"type": "access_token", "accessToken": rights},
+        })  # fmt: skip
 
     def _served_by(self, model: str) -> dict[str, str]:
         """Provider -> its own id, for a Hub id."""
