@@ -9,10 +9,23 @@ from .llamacpp import LlamaCpp
 from .ollama import Ollama
 from .openai import OpenAI
 from .tgi import Tgi
+from .vertex import Vertex
 from .vllm import Vllm
 
 __all__ = ["HOSTS", "Call", "Event", "Host", "Options"]
 
 HOSTS: dict[str, type[Host]] = {
-    host.name: host for host in (OpenAI, Cloudflare, CloudflareGateway, Router, Endpoint, Tgi, Vllm, LlamaCpp, Ollama)
+    host.name: host
+    for host in (
+        OpenAI,
+        Cloudflare,
+        CloudflareGateway,
+        Router,
+        Endpoint,
+        Tgi,
+        Vllm,
+        LlamaCpp,
+        Ollama,
+        Vertex,
+    )
 }
