@@ -24,8 +24,11 @@ ENTRY_POINT_GROUP = "llamaroute.providers"
 
 _BUILTIN = {
     "cloudflare": "llamaroute.providers.cloudflare",
+    "azure": "llamaroute.providers.azure",
+    "databricks": "llamaroute.providers.databricks",
     "huggingface": "llamaroute.providers.huggingface",
     "openai-compatible": "llamaroute.providers.openai_compatible",
+    "vertex": "llamaroute.providers.vertex",
     "local": "llamaroute.providers.local",
 }
 

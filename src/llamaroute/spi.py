@@ -129,7 +129,7 @@ class ProviderSettings(BaseModel):
                 shown[name] = re.sub(r"\?.*", f"?{MASK}", value)
         return shown
 
-    @field_validator("base_url", "url", "proxy", check_fields=False)
+    @field_validator("base_url", "url", "endpoint", "proxy", check_fields=False)
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value is not None:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from ..errors import ConfigError
 from ..spi import Auth, AuthSettings, WireRequest, WireResponse
 
-__all__ = ["StaticHeaders", "bearer", "cloudflare", "huggingface", "no_auth", "optional_bearer"]
+__all__ = ["StaticHeaders", "bearer", "cloudflare", "header_value", "huggingface", "no_auth", "optional_bearer"]
 
 
 class StaticHeaders:
@@ -56,7 +56,7 @@ def no_auth(settings: AuthSettings) -> Auth:
 def optional_bearer(settings: AuthSettings) -> Auth:
     """`Authorization: Bearer <api_key>` when the table has an `api_key`; many servers of one's own want none."""
     key = settings.options.api_key
-    return StaticHeaders({"authorization": f"Bearer {_header_value(key, settings)}"} if key else {})
+    return StaticHeaders({"authorization": f"Bearer {header_value(key, settings)}"} if key else {})
 
 
 def bearer(settings: AuthSettings) -> Auth:
@@ -74,13 +74,13 @@ def cloudflare(settings: AuthSettings) -> Auth:
     email = getattr(options, "email", None)
     key = _required(settings)
     if email:
-        email = _header_value(SecretStr(email), settings, "email")
+        email = header_value(SecretStr(email), settings, "email")
         headers = {"x-auth-email": email, "x-auth-key": key}
     else:
         headers = {"authorization": f"Bearer {key}"}
     gateway = getattr(options, "gateway", None)
     if gateway is not None and gateway.token is not None:
-        headers["cf-aig-authorization"] = f"Bearer {_header_value(gateway.token, settings, 'gateway.token')}"
+        headers["cf-aig-authorization"] = f"Bearer {header_value(gateway.token, settings, 'gateway.token')}"
     return StaticHeaders(headers)
 
 
@@ -96,7 +96,7 @@ def huggingface(settings: AuthSettings) -> Auth:
         names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
         token = next((text for name in names if (text := env.get(name, "").strip())), None) or _token_file(env)
         if token:
-            return StaticHeaders({"authorization": f"Bearer {_header_value(SecretStr(token), settings)}"})
+            return StaticHeaders({"authorization": f"Bearer {header_value(SecretStr(token), settings)}"})
     if getattr(options, "url", None):
         return StaticHeaders({})  # a public endpoint
     raise ConfigError(
@@ -121,10 +121,10 @@ def _required(settings: AuthSettings) -> str:
             f"providers.{settings.provider}: no api_key; set it, for example to a ${{VARIABLE}}",
             key=f"providers.{settings.provider}.api_key",
         )
-    return _header_value(key, settings)
+    return header_value(key, settings)
 
 
-def _header_value(secret: SecretStr, settings: AuthSettings, name: str = "api_key") -> str:
+def header_value(secret: SecretStr, settings: AuthSettings, name: str = "api_key") -> str:
     """The secret, checked to be one line of ASCII: an HTTP library's error for anything else would quote it."""
     value = secret.get_secret_value().strip()
     if not value.isascii() or not value.isprintable():

@@ -6,7 +6,8 @@ Hosts write errors in many shapes; `read_error` takes all that were seen (docs/h
     {"error": "text"}                                     Hugging Face, vLLM's 401, Ollama
     {"error": "text", "error_type": "validation"}         TGI
     {"object": "error", "message", "type", "code"}        older vLLM, SGLang
-    {"detail": "text" | [{"msg", "loc"}]}                 FastAPI servers
+    {"detail": "text" | [{"msg", "loc", "type"}]}         FastAPI servers
+    {"statusCode": 401, "message": "text"}                Azure's serverless endpoints
     {"success": false, "errors": [{"code", "message"}]}   Cloudflare
     {"message": "text", ...}                              gateways
     plain text, HTML, or nothing
@@ -41,6 +42,7 @@ from ..errors import (
 from ..errors import TimeoutError as TimeoutError_
 from ..spi import Target, WireResponse
 from ..wire.headers import request_id, retry_after
+from .content_filter import with_filters
 from .json_body import loads
 
 __all__ = ["CODES", "ErrorBody", "class_for_status", "map_http_error", "read_error"]
@@ -189,7 +191,7 @@ def read_error_value(data: Any) -> ErrorBody:
         message = inner.get("message") or inner.get("error") or inner.get("detail") or ""
         limit, tokens = inner.get("n_ctx"), inner.get("n_prompt_tokens")
         return ErrorBody(
-            message if isinstance(message, str) else str(message),
+            with_filters(message if isinstance(message, str) else str(message), inner),
             _codes(inner.get("code"), inner.get("type"), inner.get("status")),
             data,
             limit if isinstance(limit, int) else None,
@@ -198,9 +200,10 @@ def read_error_value(data: Any) -> ErrorBody:
     if isinstance(inner, str):
         return ErrorBody(inner, _codes(data.get("code"), data.get("error_type"), data.get("error_code")), data)
     if "detail" in data:
-        return ErrorBody(_detail(data["detail"]), (), data)
+        return ErrorBody(_detail(data["detail"]), _detail_codes(data["detail"]), data)
     message = data.get("message") or data.get("msg") or ""
-    return ErrorBody(str(message), _codes(data.get("code"), data.get("error_code"), data.get("type")), data)
+    codes = _codes(data.get("code"), data.get("error_code"), data.get("type"), data.get("statusCode"))
+    return ErrorBody(with_filters(str(message), data), codes, data)
 
 
 def _cut(message: str) -> str:
@@ -214,8 +217,21 @@ def _codes(*values: Any) -> tuple[str, ...]:
 
 def _detail(detail: Any) -> str:
     if isinstance(detail, list):
-        return "; ".join(str(item.get("msg", item)) if isinstance(item, Mapping) else str(item) for item in detail)
+        return "; ".join(_detail_item(item) if isinstance(item, Mapping) else str(item) for item in detail)
     return detail if isinstance(detail, str) else str(detail)
+
+
+def _detail_item(item: Mapping[str, Any]) -> str:
+    """One of pydantic's errors, as FastAPI sends them: what is wrong, and the field, without the word `body`."""
+    place = item.get("loc")
+    steps = [str(step) for step in place if step != "body"] if isinstance(place, list) else []
+    message = str(item.get("msg", item))
+    return f"{'.'.join(steps)}: {message}" if steps else message
+
+
+def _detail_codes(detail: Any) -> tuple[str, ...]:
+    first = detail[0] if isinstance(detail, list) and detail else None
+    return _codes(first.get("type")) if isinstance(first, Mapping) else ()
 
 
 def _first_line(text: str) -> str:

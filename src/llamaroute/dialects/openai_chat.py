@@ -18,6 +18,7 @@ from ..types.response import ChatResponse, FinishReason, Notice, TokenLogprob, T
 from ..types.tools import canonical_json
 from ..wire.sse import SSEDecoder
 from .accumulate import CallAssembler, fold
+from .content_filter import filter_notice, prompt_filters, stopped_by
 from .http_errors import CODES, map_http_error
 from .json_body import loads
 from .openai_request import SchemaFormat, encode_body, openai_format, parameters
@@ -37,6 +38,7 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
     "content_filter": "content_filter",
+    "content_filtered": "content_filter",  # Vertex AI with Llama Guard
 }
 
 MAX_NUMBER = 1e15
@@ -125,13 +127,14 @@ class OpenAIDecoder:
     `Finished` is held back until the end, because usage comes after the chunk that carries the finish reason.
     """
 
-    __slots__ = ("_calls", "_finish", "_map_error", "_meta", "_over", "_sse", "_usage")
+    __slots__ = ("_calls", "_filtered", "_finish", "_map_error", "_meta", "_over", "_sse", "_usage")
 
     def __init__(self, map_error: Callable[[WireResponse], ProviderError]) -> None:
         self._sse = SSEDecoder()
         self._map_error = map_error
         self._calls = CallAssembler()
         self._meta = False
+        self._filtered: list[str] = []
         self._finish: str | None = None
         self._usage: Usage | None = None
         self._over = False
@@ -158,7 +161,7 @@ class OpenAIDecoder:
                 return
             if not data or data.isspace():
                 continue
-            chunk = loads(data, "an event of the stream")
+            chunk = _unwrapped(loads(data, "an event of the stream"))
             if not isinstance(chunk, Mapping):
                 if name == b"error":
                     raise self._map_error(WireResponse(500, {}, data))
@@ -177,11 +180,17 @@ class OpenAIDecoder:
                 yield TextDelta(content)
         elif content is not None:
             yield from content_events(content)
+        filtered: list[str] = []
+        if choice is None:
+            filtered = [*prompt_filters(chunk)]
+        elif results := choice.get("content_filter_results"):
+            filtered = [*stopped_by(results)]
+        self._filtered += filtered
         if not self._meta and chunk.get("id"):  # a gateway's ping may come first
             self._meta = True
             yield AnswerMeta(str(chunk.get("id") or ""), _seconds(chunk.get("created")))
             yield RawPayload(chunk)
-        elif usage_in(chunk) or not choice or choice.get("finish_reason"):
+        elif usage_in(chunk) or not choice or choice.get("finish_reason") or filtered:
             yield RawPayload(chunk)
         if delta:
             yield from self._more(delta)
@@ -205,6 +214,8 @@ class OpenAIDecoder:
     def _end(self) -> Iterator[DecoderEvent]:
         self._over = True
         yield from self._calls.done()
+        if self._filtered:
+            yield filter_notice(self._filtered)
         if self._usage is not None:
             yield UsageReported(self._usage)
         yield Finished(finish_reason(self._finish, bool(self._calls)), self._finish)
@@ -234,6 +245,9 @@ def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
     else:
         yield Notice("empty_answer", "the host answered with no choice at all", "text")
     yield from calls.done()
+    results = choice.get("content_filter_results") if choice is not None else None
+    if filtered := [*prompt_filters(payload), *stopped_by(results)]:
+        yield filter_notice(filtered)
     if usage := usage_in(payload):
         yield UsageReported(usage_of(usage))
     yield Finished(finish_reason(finish, bool(calls)), finish)
@@ -270,6 +284,9 @@ def call_events(calls: CallAssembler, call: Any, position: int, *, whole: bool =
     call_id, name = call.get("id"), source.get("name")
     if not whole and index is None and not call_id and name and (source is call or complete):
         key = object()  # a call that is whole by itself and has nothing to be known by
+    elif not whole and index is None and not call_id and name:
+        # Vertex AI sends neither id nor index: a name after a whole call begins the next one.
+        calls.close(key, None if arguments else name)
     yield from calls.piece(
         key, str(call_id) if call_id else None, name if isinstance(name, str) and name else None, arguments
     )
@@ -365,14 +382,16 @@ def is_error(payload: Mapping[str, Any]) -> bool:
         return True
     if payload.get("choices"):
         return False
-    return bool(payload.get("errors")) or payload.get("object") == "error" or payload.get("success") is False
+    if payload.get("errors") or payload.get("error_code"):  # Cloudflare's and Databricks' names
+        return True
+    return payload.get("object") == "error" or payload.get("success") is False
 
 
 def error_status(payload: Mapping[str, Any]) -> int:
     """The status that an error inside a 200 stands for: its own code where it is one, else 500."""
     inner = payload.get("error")
     source: Mapping[str, Any] = inner if isinstance(inner, Mapping) else payload
-    for name in ("http_status_code", "status_code", "code", "status"):
+    for name in ("http_status_code", "status_code", "code", "status", "error_code"):
         value = source.get(name)
         if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
             value = int(value)
@@ -388,11 +407,18 @@ def open_answer(
 
     Raises `ProtocolError` if the body is no JSON object, and what `map_error` makes of an error inside it.
     """
-    payload = loads(response.body, "the answer")
+    payload = _unwrapped(loads(response.body, "the answer"))
     if not isinstance(payload, Mapping):
         raise ProtocolError(f"the answer is not a JSON object but {type(payload).__name__}", raw=payload)
     if is_error(payload):
         raise map_error(WireResponse(error_status(payload), response.headers, response.body), target)
+    return payload
+
+
+def _unwrapped(payload: Any) -> Any:
+    """Google wraps its errors in an array."""
+    if isinstance(payload, list) and payload and isinstance(payload[0], Mapping) and is_error(payload[0]):
+        return payload[0]
     return payload
 
 
