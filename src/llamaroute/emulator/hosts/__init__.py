@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .aws_credentials import AwsCredentials, AwsSts
 from .base import Call, Event, Host, Options
+from .bedrock import Bedrock
 from .cloudflare import Cloudflare, CloudflareGateway
 from .huggingface import Endpoint, Router
 from .llamacpp import LlamaCpp
@@ -26,6 +28,9 @@ HOSTS: dict[str, type[Host]] = {
         Vllm,
         LlamaCpp,
         Ollama,
+        Bedrock,
+        AwsSts,
+        AwsCredentials,
         Vertex,
     )
 }
