@@ -1,0 +1,285 @@
+"""Databricks' logins: a token as it is, and everything else through databricks-sdk.
+
+The SDK knows all the ways there are (service principals of Databricks and of Entra, profiles, command lines):
+https://docs.databricks.com/aws/dev-tools/auth/unified-auth. It is asked for headers alone; when to ask, and what to do
+with a token that is refused, is `CachedToken`'s business as everywhere.
+"""
+
+from __future__ import annotations
+
+import builtins
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from ..dialects.databricks_errors import token_refused
+from ..errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectionError,
+    LlamarouteError,
+    OverloadedError,
+    ServerError,
+    TimeoutError,
+)
+from ..spi import MASK, Auth, AuthSettings, WireRequest
+from .base import bearer
+from .tokens import CachedToken, Token
+
+__all__ = ["DatabricksLogin", "databricks"]
+
+LOGIN = 30.0
+"""Seconds a login may take. The SDK sends some of its requests without any limit and repeats others for 300 seconds."""
+BROWSER = 300.0
+"""The same where a person logs in."""
+REQUEST = 10
+"""Seconds for the requests to which the SDK lets one say a limit."""
+RENEW = 600.0
+"""Seconds after which the SDK is asked again where it does not say when its credentials end."""
+
+_WAYS: Mapping[str, tuple[str, ...]] = {
+    "oauth-m2m": ("client_id", "client_secret"),
+    "azure-client-secret": ("azure_client_id", "azure_client_secret", "azure_tenant_id"),
+}
+"""databricks-sdk's names of ways to log in -> the keys of the table they need."""
+_PLACES = ("DATABRICKS_CONFIG_FILE", "DATABRICKS_CLI_PATH", "ARM_ENVIRONMENT")
+"""Variables that say where things are and hold no credentials."""
+
+_T = TypeVar("_T")
+
+
+def databricks(settings: AuthSettings) -> Auth:
+    """A token without the SDK; with it, whatever else the table says, or a live `Config` of the application's.
+
+    Raises:
+        ConfigError: databricks-sdk is needed and not installed.
+    """
+    options: Any = settings.options
+    token = options.token or options.api_key
+    if options.live_credential is None and token is not None and options.auth_type in (None, "pat"):
+        return bearer(AuthSettings(settings.provider, options.model_copy(update={"api_key": token}), settings.env))
+    if options.live_credential is None and not _installed():
+        raise ConfigError(
+            f"providers.{settings.provider}: databricks-sdk is not installed, and without it only a token will do; "
+            f"pip install 'llamaroute[databricks]', or set providers.{settings.provider}.token",
+            key=f"providers.{settings.provider}.token",
+        )
+    return DatabricksLogin(settings)
+
+
+def _installed() -> bool:
+    # Importing it takes more than a second of CPU; that is for the first call's own thread.
+    try:
+        return find_spec("databricks.sdk") is not None
+    except ImportError:
+        return False
+
+
+class DatabricksLogin(CachedToken):
+    """The SDK's headers, cached; and the workspace's address where only the SDK knows it."""
+
+    def __init__(self, settings: AuthSettings, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(self._log_in, provider=settings.provider, rejected=token_refused, clock=clock)
+        self._name = settings.provider
+        self._now = clock
+        self._options: Any = settings.options
+        self._env = settings.env
+        self._live: Any = settings.options.live_credential
+        self._asked = False
+        self._workspace: str | None = None
+
+    def sign(self, request: WireRequest, now: float) -> WireRequest:
+        """The request with the SDK's headers, sent to the workspace of the profile where the table names none."""
+        signed = super().sign(request, now)
+        placeholder = self._options.workspace
+        if self._options.host is None and self._options.base_url is None and self._workspace is not None:
+            return replace(signed, url=self._workspace + signed.url.removeprefix(placeholder))
+        return signed
+
+    def _log_in(self) -> Token:
+        """Always afresh: the SDK keeps tokens of its own, also one that was refused."""
+        limit = BROWSER if self._options.auth_type == "external-browser" else LOGIN
+        return _within(limit, self._ask, self._name)
+
+    def _ask(self) -> Token:
+        stage = "set up"
+        try:
+            config = self._config()
+            stage = "log in"
+            headers = {name.lower(): value for name, value in config.authenticate().items()}
+            end = _end_of(config)
+        except LlamarouteError:
+            raise
+        except Exception as error:
+            raise self._translated(error, stage) from None  # its text was looked at for secrets, its causes' was not
+        self._workspace = config.host
+        secrets = tuple(value.rpartition(" ")[2] for name, value in headers.items() if not name.endswith("resource-id"))
+        return Token(headers, self._now() + RENEW if end is None else end, secrets)
+
+    def _config(self) -> Any:
+        if self._live is not None:
+            if not self._asked:
+                self._asked = True
+                return self._live
+            config = self._live.copy()  # the application's own object keeps what it has
+            config.init_auth()
+            return config
+        options = self._options
+        way = options.auth_type or next((w for w, keys in _WAYS.items() if getattr(options, keys[1]) is not None), None)
+        host = options.host or _without_query(options.base_url)
+        table = {
+            "host": host,
+            "token": _text(options.token or options.api_key),
+            "client_id": options.client_id,
+            "client_secret": _text(options.client_secret),
+            "azure_tenant_id": options.azure_tenant_id,
+            "azure_client_id": options.azure_client_id,
+            "azure_client_secret": _text(options.azure_client_secret),
+            "azure_workspace_resource_id": options.azure_resource_id,
+            "profile": options.profile,
+            "auth_type": way,
+            "http_timeout_seconds": REQUEST,
+            "retry_timeout_seconds": REQUEST,
+        }
+        if host is not None and options.profile is None:
+            # Where a workspace's logins are; left to itself, the SDK fails when it cannot ask the host for it.
+            table["discovery_url"] = f"{host.rstrip('/')}/oidc/.well-known/oauth-authorization-server"
+        return _config_class()(self._variables(host), table)
+
+    def _variables(self, host: str | None) -> Mapping[str, str]:
+        """The environment variables that the SDK may see.
+
+        Those with credentials count only for a table that has none, and only for the workspace they are meant for: a
+        token of one workspace is nothing to show to another.
+        """
+        env, options = self._env, self._options
+        own = [key for keys in _WAYS.values() for key in (*keys, "token", "api_key", "profile")]
+        elsewhere = host is not None and env.get("DATABRICKS_HOST") and not _same(host, env["DATABRICKS_HOST"])
+        if elsewhere or any(getattr(options, key) is not None for key in own):
+            return {name: env[name] for name in _PLACES if name in env}
+        if host is not None and not env.get("DATABRICKS_HOST"):
+            # A profile has a workspace of its own.
+            return {name: value for name, value in env.items() if name != "DATABRICKS_CONFIG_PROFILE"}
+        return env
+
+    def _translated(self, error: Exception, stage: str) -> LlamarouteError:
+        """Our error for one of the SDK's; its text without secrets, and with what to look at."""
+        import requests  # type: ignore[import-untyped,unused-ignore]
+        from databricks.sdk.errors import DeadlineExceeded, InternalError, TemporarilyUnavailable, TooManyRequests
+
+        line = self._safe(error)
+        for cause in _chain(error):
+            if isinstance(cause, requests.Timeout | builtins.TimeoutError):
+                return TimeoutError(f"the login took too long: {line}", provider=self._name, phase="connect")
+            if isinstance(cause, requests.ConnectionError):
+                return ConnectionError(f"the login service could not be reached: {line}", provider=self._name)
+            if isinstance(cause, TooManyRequests | TemporarilyUnavailable | DeadlineExceeded):
+                return OverloadedError(f"the login service is busy: {line}", provider=self._name)
+            if isinstance(cause, InternalError):
+                return ServerError(f"the login service broke: {line}", provider=self._name)
+        if error.args and isinstance(error.args[0], bytes):
+            # What answers without JSON is no login service that says no, but something that stands before it.
+            return ServerError(f"the login service gave no proper answer: {line}", provider=self._name)
+        remedy = self._remedy()
+        if stage == "set up":
+            return ConfigError(
+                f"providers.{self._name}: databricks-sdk cannot log in: {line}; {remedy}", key=f"providers.{self._name}"
+            )
+        return AuthenticationError(f"the login failed: {line}; {remedy}", provider=self._name)
+
+    def _safe(self, error: Exception) -> str:
+        said = error.args[0] if error.args and isinstance(error.args[0], bytes) else str(error)
+        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+        line = (text.strip().splitlines() or [type(error).__name__])[0][:500]
+        for key in ("token", "api_key", "client_secret", "azure_client_secret"):
+            if secret := _text(getattr(self._options, key)):
+                line = line.replace(secret, MASK)
+        return line
+
+    def _remedy(self) -> str:
+        if self._live is not None:
+            return "check the WorkspaceClient it was taken from"
+        options = self._options
+        keys = next((keys for keys in _WAYS.values() if getattr(options, keys[1]) is not None), ())
+        keys = keys or tuple(key for key in ("profile", "auth_type") if getattr(options, key) is not None) or ("token",)
+        return f"check {', '.join(f'providers.{self._name}.{key}' for key in keys)}"
+
+
+def _within(seconds: float, work: Callable[[], _T], provider: str) -> _T:
+    """`work`, in a thread of its own that is left behind when it takes too long."""
+    done: list[_T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="llamaroute-databricks-login", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError(
+            f"the login took more than {seconds:g} seconds; is the workspace reachable from here?",
+            provider=provider,
+            phase="connect",
+        )
+    return done[0]
+
+
+def _config_class() -> Callable[[Mapping[str, str], Mapping[str, Any]], Any]:
+    """databricks-sdk's `Config`, reading the environment it is given rather than the process's."""
+    from databricks.sdk.config import Config
+
+    class AccountConfig(Config):  # type: ignore[misc,unused-ignore]
+        def __init__(self, variables: Mapping[str, str], table: Mapping[str, Any]) -> None:
+            self._variables = variables
+            super().__init__(**table)
+
+        def _load_from_env(self) -> None:
+            for attribute in Config.attributes():
+                for name in (attribute.env, *attribute.env_aliases) if attribute.env else ():
+                    if getattr(self, attribute.name) is None and self._variables.get(name):
+                        setattr(self, attribute.name, self._variables[name])
+
+    Config.attributes()  # collected from the class that is asked first, which has to be the SDK's own
+    return AccountConfig
+
+
+def _end_of(config: Any) -> float | None:
+    """When the credentials end, in seconds since the epoch; None where the SDK does not say."""
+    try:
+        expiry = config.oauth_token().expiry
+    except ValueError:
+        return None  # not OAuth: a token from a profile, a command line's
+    return None if expiry is None else float(expiry.timestamp())  # without a zone it is local time
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _without_query(url: str | None) -> str | None:
+    return None if url is None else url.partition("?")[0]
+
+
+def _same(one: str, other: str) -> bool:
+    def address(url: str) -> str:
+        return urlsplit(url if "://" in url else f"https://{url}").netloc.lower().removesuffix(":443")
+
+    return address(one) == address(other)
