@@ -90,18 +90,18 @@ def make_auth(spec: ProviderSpec, settings: AuthSettings) -> Auth:
         ConfigError: credentials are missing, or an extra is.
     """
     factory = spec.auth
-    if isinstance(factory, str):
-        module, _, name = factory.partition(":")
-        try:
+    try:
+        if isinstance(factory, str):
+            module, _, name = factory.partition(":")
             factory = getattr(importlib.import_module(module), name)
-        except ImportError as error:
-            hint = f"; pip install 'llamaroute[{spec.extra}]'" if spec.extra else ""
-            raise ConfigError(
-                f"providers.{settings.provider}: {error.name or module} is not installed{hint}",
-                key=f"providers.{settings.provider}.kind",
-            ) from error
-    assert callable(factory)
-    return factory(settings)
+        assert callable(factory)
+        return factory(settings)
+    except ImportError as error:
+        hint = f"; pip install 'llamaroute[{spec.extra}]'" if spec.extra else ""
+        raise ConfigError(
+            f"providers.{settings.provider}: {error.name or error} is not installed{hint}",
+            key=f"providers.{settings.provider}.kind",
+        ) from error
 
 
 @cache

@@ -30,6 +30,7 @@ PLAIN = {
     "image.max_bytes": int,
     "image.max_pixels": int,
     "image.media_types": list,
+    "image.storage": list,
     "price.input": (int, float),
     "price.output": (int, float),
 }

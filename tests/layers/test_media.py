@@ -228,13 +228,33 @@ def test_files_can_be_forbidden() -> None:
     load(world, Image(GIF))
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/key?X-Amz-Signature=SECRET", "file:///etc/passwd", "ftp://a/b"])
+@pytest.mark.parametrize("source", ["ftp://a/key?X-Signature=SECRET", "file:///etc/passwd", "ftp://a/b"])
 def test_other_schemes_are_no_paths(source: str) -> None:
     world = World()
     with pytest.raises(InputError, match=r"is not taken; give an http\(s\):// URL") as caught:
         load(world, Image(source))
     assert "SECRET" not in str(caught.value)
     assert world.reads == []
+
+
+@pytest.mark.parametrize("source", ["gs://bucket/cat.png", "GS://bucket/cat.png"])
+def test_a_host_reads_its_own_object_storage(source: str) -> None:
+    world = World()
+    at = target(rule=ImageRule(storage=("gs",)))
+    assert load(world, Image(source), at=at).images[0].loaded() is None
+    assert load(world, {"role": "user", "content": [{"type": "image_url", "image_url": source}]}, at=at).images
+    assert (world.reads, world.sent) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("source", "storage"), [("s3://bucket/key?X-Amz-Signature=SECRET", ("gs",)), ("gs://bucket/cat.png", ())]
+)
+def test_object_storage_of_others_is_nobodys(source: str, storage: tuple[str, ...]) -> None:
+    world = World()
+    with pytest.raises(CapabilityError, match="cannot read image '(s3|gs)://bucket/") as caught:
+        load(world, Image(source), at=target(rule=ImageRule(storage=storage)))
+    assert "SECRET" not in str(caught.value)
+    assert (world.reads, world.sent) == ([], [])
 
 
 def test_a_long_text_taken_for_a_path_is_not_repeated() -> None:

@@ -130,6 +130,7 @@ def _row(model: str, model_id: str, known: Mapping[str, Fact]) -> ModelRow:
             max_count=value.get("image.max_count"),
             max_bytes=value.get("image.max_bytes"),
             max_pixels=value.get("image.max_pixels"),
+            storage=tuple(value.get("image.storage", ())),
             **({"media_types": tuple(value["image.media_types"])} if "image.media_types" in value else {}),
         ),
         context_window=value.get("context_window"),

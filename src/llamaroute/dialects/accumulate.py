@@ -70,6 +70,16 @@ class CallAssembler:
             if call.named:
                 yield ToolCallDelta(index, arguments)
 
+    def close(self, key: object, name: str | None) -> None:
+        """Let a new call begin under `key` if the one known as that is whole: its arguments are an object.
+
+        `name`, if given, is a name that must differ: some hosts repeat it with every piece.
+        """
+        index = self._by_key.get(key)
+        if index is not None and (call := self._calls[index]).pieces and call.named != name:
+            if parse_arguments("".join(call.pieces))[1] is None:
+                del self._by_key[key]
+
     def _free_id(self, index: int) -> str:
         given = {call.id for call in self._calls}
         return next(name for n in itertools.count(index) if (name := f"call_{n}") not in given)

@@ -196,6 +196,13 @@ def _mixed_message(body: Body, message: Message, target: Target) -> None:
     body.write(b"]}")
 
 
+def _host_reads(image: Image, target: Target) -> bool:
+    """Whether the host gets the image by its address."""
+    if image.kind == "storage":
+        return image.scheme in target.row.image.storage
+    return image.kind == "url" and target.row.features.get("image_url") == "native"
+
+
 def _image(body: Body, image: Image, target: Target) -> None:
     data = image.loaded()
     body.write(b'{"type":"image_url","image_url":{"url":')
@@ -203,7 +210,7 @@ def _image(body: Body, image: Image, target: Target) -> None:
         body.write(b'"data:' + data.media_type.encode() + b";base64,")
         body.blob(data.base64)
         body.write(b'"')
-    elif image.kind == "url" and target.row.features.get("image_url") == "native":
+    elif _host_reads(image, target):
         body.value(image.source)
     else:
         raise CapabilityError(

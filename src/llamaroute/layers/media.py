@@ -100,6 +100,9 @@ def media(call: Call, handler: Handler) -> Plan[Reply]:
     for image in images:
         if host_fetches and image.kind == "url":
             continue
+        if image.kind == "storage":
+            _check_storage(image, call.target)
+            continue
         data = image.loaded()
         if data is None:
             data = image.load((yield from _load(image, call)))
@@ -137,6 +140,13 @@ def _check_count(images: Sequence[Image], target: Target) -> None:
         raise CapabilityError(f"{target.name}: {why}", missing={target.name: why})
 
 
+def _check_storage(image: Image, target: Target) -> None:
+    """Object storage is the host's to read, with its own credentials; nothing here fetches from it."""
+    if image.scheme not in target.row.image.storage:
+        why = f"it cannot read {_name(image)}; give the image's bytes, or an https URL"
+        raise CapabilityError(f"{target.name}: {why}", missing={target.name: f"{image.scheme}:// images"})
+
+
 def _with_images(request: ChatRequest, changed: dict[int, ImageData]) -> ChatRequest:
     """The request with other bytes for some images, in copies: the caller's own objects stay as they are."""
 
@@ -160,6 +170,8 @@ def _load(image: Image, call: Call) -> Plan[ImageData]:
     match image.kind:
         case "url":
             return (yield from _fetch(str(source), call))
+        case "storage":
+            raise AssertionError("checked before, and never loaded")
         case "path":
             return (yield from _in_time(_reader(image, what, call.io), what, call))
         case "data-url":
@@ -344,6 +356,8 @@ def _name(image: Image) -> str:
     match image.kind:
         case "url":
             return f"image URL {redacted(str(image.source))}"
+        case "storage":
+            return f"image {redacted(str(image.source))!r}"
         case "path":
             path = str(image.source)
             if "://" in path:

@@ -177,7 +177,7 @@ def _stream(call: Call, head: Head) -> Plan[Reply]:
             if data and not start and len(opening) < MAX_BUFFER:
                 continue
             data, opening = opening, None
-            if start == b"{":
+            if start in (b"{", b"["):  # Google wraps its errors in an array
                 return (yield from _plain(call, head, data))
             if start == b"<":
                 raise ProtocolError(

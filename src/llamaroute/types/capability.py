@@ -64,6 +64,8 @@ class ImageRule:
     max_bytes: int | None = None
     max_pixels: int | None = None
     media_types: tuple[str, ...] = ("image/png", "image/jpeg", "image/gif", "image/webp")
+    storage: tuple[str, ...] = ()
+    """Object storage (`gs`, `s3`) that the host reads by itself."""
 
 
 _NATIVE: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(FEATURES, "native"))

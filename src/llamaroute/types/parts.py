@@ -70,10 +70,11 @@ class ImageData:
 
 
 class Image:
-    """An image from a path, an http(s) URL, bytes, a data URL or a PIL image.
+    """An image from a path, an http(s) URL, bytes, a data URL, a PIL image, or a cloud's object storage.
 
     Args:
-        source: `str` (a path, an `http(s)://` URL or a `data:` URL), `os.PathLike`, `bytes`, or a PIL image.
+        source: `str` (a path, an `http(s)://` URL, a `data:` URL, or a `gs://` or `s3://` address, which the host must
+            be able to read by itself), `os.PathLike`, `bytes`, or a PIL image.
         detail: how closely the model should look, where the host knows such a setting; None leaves it to the host.
 
     The media type is found in the bytes, never taken from a file's name or a server's header. Files and URLs are read
@@ -105,13 +106,20 @@ class Image:
         self._loaded: ImageData | None = None
 
     @property
-    def kind(self) -> Literal["url", "data-url", "path", "bytes", "pil"]:
+    def scheme(self) -> str:
+        """Of an image in object storage: `gs` or `s3`."""
+        return str(self.source)[:2].lower() if self.kind == "storage" else ""
+
+    @property
+    def kind(self) -> Literal["url", "storage", "data-url", "path", "bytes", "pil"]:
         """Where the bytes come from."""
         source = self.source
         if isinstance(source, str):
             head = source[:8].lower()
             if head.startswith("data:"):
                 return "data-url"
+            if head.startswith(("gs://", "s3://")):
+                return "storage"
             return "url" if head.startswith(("http://", "https://")) else "path"
         if isinstance(source, bytes):
             return "bytes"
@@ -128,7 +136,7 @@ class Image:
 
     def __repr__(self) -> str:
         kind = self.kind
-        if kind in ("url", "path"):
+        if kind in ("url", "storage", "path"):
             what = repr(str(self.source))
         elif isinstance(self.source, bytes):
             what = f"<{len(self.source)} bytes>"
