@@ -95,7 +95,7 @@ def _config(emulator: Emulator) -> str:
     """A config file with every host that a kind of provider can talk to."""
     from ..emulator import HOSTS
 
-    names = [name for name, host in HOSTS.items() if host.kind is not None]
+    names = [name for name, host in HOSTS.items() if host.kind]
     lines = [f"# llamaroute emulator at {emulator.url}", "version = 1", f"default = {toml_value(names[0])}"]
     for name, table in emulator.providers(*names).items():
         lines += ["", *toml_table(("providers", name), table)]
