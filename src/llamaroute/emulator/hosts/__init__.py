@@ -6,12 +6,14 @@ from .aws_credentials import AwsCredentials, AwsSts
 from .base import Call, Event, Host, Options
 from .bedrock import Bedrock
 from .cloudflare import Cloudflare, CloudflareGateway
+from .google import Google
 from .huggingface import Endpoint, Router
 from .llamacpp import LlamaCpp
 from .ollama import Ollama
 from .openai import OpenAI
 from .tgi import Tgi
 from .vertex import Vertex
+from .vertex_endpoint import VertexEndpoint
 from .vllm import Vllm
 
 __all__ = ["HOSTS", "Call", "Event", "Host", "Options"]
@@ -32,5 +34,7 @@ HOSTS: dict[str, type[Host]] = {
         AwsSts,
         AwsCredentials,
         Vertex,
+        VertexEndpoint,
+        Google,
     )
 }

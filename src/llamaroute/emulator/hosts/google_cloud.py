@@ -23,7 +23,6 @@ __all__ = ["CLOUD_PLATFORM", "ENDPOINT_ID", "VERTEX_TOKEN", "GoogleHost"]
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 ENDPOINT_ID = "1234567890123456789"
 VERTEX_TOKEN = "ya29.emulator-vertex-access-token"
-_SERVICE = "aiplatform.googleapis.com"
 _STATUSES = {
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "ABORTED",
     429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE",
@@ -60,9 +59,12 @@ class GoogleHost(Host):
       `{endpoint}` the endpoint's id. The default has a scheme and a path, for the lack of a DNS of one's own.
     quota_projects: projects that requests may be billed to (`x-goog-user-project`); None = any.
     service_accounts: e-mail -> public key (PEM; None = not checked) of the accounts that exist; empty = any account.
-    refresh_token: the one that a user's sign-in left.   metadata_account: who the machine is (metadata server).
+    locked_accounts: e-mails that nobody may impersonate.   refresh_token: the one that a user's sign-in left.
+    metadata_account: who the machine is (metadata server).
     """
 
+    service: ClassVar[str] = "aiplatform.googleapis.com"
+    scopes: ClassVar[Sequence[str]] = (CLOUD_PLATFORM,)
     settings_host = "google"
     known_settings: ClassVar[Mapping[str, Any]] = {
         "project": "emulated-project",
@@ -72,6 +74,7 @@ class GoogleHost(Host):
         "dedicated_dns": "http://{host}/vertex-endpoint",
         "quota_projects": None,
         "service_accounts": {},
+        "locked_accounts": (),
         "refresh_token": "1//emulator-refresh-token",
         "metadata_account": "emulator@emulated-project.iam.gserviceaccount.com",
     }
@@ -92,7 +95,7 @@ class GoogleHost(Host):
     # ── who may come in ──
 
     def authenticate(self, request: RecordedRequest) -> None:
-        """Raises RefusedError unless the request carries a token that is good for the cloud platform."""
+        """Raises RefusedError unless the request carries a token that is good for the service."""
         if self.key is None:
             return
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -103,7 +106,8 @@ class GoogleHost(Host):
             raise RefusedError(self.google_error(request, 401, text, reason="CREDENTIALS_MISSING"))
         if token == self.key:
             return
-        match self.options.tokens.state(token, CLOUD_PLATFORM):
+        states = [self.options.tokens.state(token, scope) for scope in self.scopes]
+        match "valid" if "valid" in states else states[0]:
             case "valid":
                 return
             case "wrong-audience":
@@ -124,7 +128,7 @@ class GoogleHost(Host):
         if accounts and assertion.issuer not in accounts:
             return False
         audience = str(assertion.claims.get("aud", "")).rstrip("/")
-        meant = audience.endswith(_SERVICE) or CLOUD_PLATFORM in assertion.scopes
+        meant = audience.endswith(self.service) or CLOUD_PLATFORM in assertion.scopes
         return meant and assertion.signed_by(accounts.get(assertion.issuer))
 
     def check_quota_project(self, request: RecordedRequest) -> None:
@@ -145,10 +149,10 @@ class GoogleHost(Host):
 
     def denied(self, request: RecordedRequest, permission: str, resource: str) -> RefusedError:
         """Nothing tells a project that does not exist from one that is somebody else's."""
-        text = f"Permission '{permission}' denied on resource '//{_SERVICE}/{resource}' (or it may not exist)."
+        text = f"Permission '{permission}' denied on resource '//{self.service}/{resource}' (or it may not exist)."
         return RefusedError(
             self.google_error(
-                request, 403, text, reason="IAM_PERMISSION_DENIED", domain=_SERVICE, permission=permission,
+                request, 403, text, reason="IAM_PERMISSION_DENIED", domain=self.service, permission=permission,
                 resource=resource,
             )
         )  # fmt: skip
@@ -179,7 +183,7 @@ class GoogleHost(Host):
         if reason is not None:
             info = {
                 "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": domain,
-                "metadata": {"service": _SERVICE, **metadata},
+                "metadata": {"service": self.service, **metadata},
             }  # fmt: skip
             details = [info, *details]
         if details:
