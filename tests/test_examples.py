@@ -22,13 +22,19 @@ import pytest
 import llamaroute as lr
 from llamaroute.emulator import Emulator, Reply
 from llamaroute.local_models import cached
-from llamaroute.registry import ENTRY_POINT_GROUP
+from llamaroute.registry import ENTRY_POINT_GROUP, builtin_specs
 from llamaroute.testing import Sample, check_adapter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SOURCES = Path(lr.__file__).parents[1]
 CONFIG = EXAMPLES / "llamaroute.toml"
 LOCAL, CLOUD = 'default = "local:smollm2"', 'default = "cloudflare:llama-4-scout"'
+
+OWN = (
+    "ARM_", "AWS_", "AZURE_", "CF_", "CLOUDFLARE_", "CLOUDSDK_", "DATABRICKS_", "GCLOUD_", "GOOGLE_", "HF_",
+    "HUGGING_FACE_", "LLAMAROUTE_", "OPENAI_", "PYTHON", "XDG_",
+)  # fmt: skip
+"""Variables of whoever runs the tests: the programs must not see them."""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,12 +48,7 @@ def emu() -> Iterator[Emulator]:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run an example; keyword arguments are environment variables. Warnings are errors."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CLOUDFLARE_", "CF_", "HF_", "HUGGING_FACE_", "XDG_", "PYTHON", "LLAMAROUTE_"))
-        or name == "LLAMAROUTE_CACHE"
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN) or name == "LLAMAROUTE_CACHE"}
 
     def start(
         name: str, *arguments: str, cwd: Path = tmp_path, python_path: tuple[Path, ...] = (), **variables: Any
@@ -111,7 +112,83 @@ def load(name: str) -> ModuleType:
 def test_every_example_is_run_here() -> None:
     here = Path(__file__).read_text("utf-8")
     for path in EXAMPLES.glob("*.py"):
-        assert f'run("{path.name}"' in here or f'load("{path.stem}")' in here, f"no test runs {path.name}"
+        runs = (f'run("{path.name}"', f'load("{path.stem}")', f'EXAMPLES / "{path.name}"')
+        assert any(text in here for text in runs), f"no test runs {path.name}"
+
+
+# -- switch_provider.py -----------------------------------------------------------------------------------------------
+
+NETWORKED = ("azure", "bedrock", "cloudflare", "databricks", "huggingface", "openai-compatible", "vertex")
+EVERY = EXAMPLES / "every_provider.toml"
+
+
+def accounts(emu: Emulator) -> dict[str, str]:
+    """The variables of every_provider.toml, so that each account is one at the emulator."""
+    hosts = emu.providers("azure", "bedrock", "cloudflare", "databricks", "huggingface", "openai", "vertex")
+    azure, bedrock, databricks, vertex = (hosts[name] for name in ("azure", "bedrock", "databricks", "vertex"))
+    return {
+        "AZURE_OPENAI_ENDPOINT": azure.get("base_url") or azure["endpoint"],
+        "AZURE_OPENAI_API_KEY": azure["api_key"],
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": bedrock["base_url"],
+        "AWS_ACCESS_KEY_ID": bedrock["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": bedrock["secret_access_key"],
+        "CLOUDFLARE_BASE_URL": hosts["cloudflare"]["base_url"],
+        "CLOUDFLARE_ACCOUNT_ID": hosts["cloudflare"]["account_id"],
+        "CLOUDFLARE_API_TOKEN": hosts["cloudflare"]["api_key"],
+        "DATABRICKS_HOST": emu.url,  # a workspace has no path, and so stands at the emulator's root
+        "DATABRICKS_TOKEN": databricks.get("token") or databricks["api_key"],
+        "GOOGLE_CLOUD_PROJECT": vertex["project"],
+        "GOOGLE_ACCESS_TOKEN": vertex["access_token"],
+        "VERTEX_BASE_URL": vertex["base_url"],
+        "HF_TOKEN": hosts["huggingface"]["api_key"],
+        "HF_BASE_URL": hosts["huggingface"]["base_url"],
+        "OPENAI_BASE_URL": hosts["openai"]["base_url"],
+        "OPENAI_API_KEY": hosts["openai"]["api_key"],
+    }
+
+
+def switched_to(kind: str, folder: Path) -> str:
+    """A copy of the program and its file, with the one line changed; the program's path."""
+    program = (EXAMPLES / "switch_provider.py").read_text("utf-8")
+    lines = EVERY.read_text("utf-8").splitlines(keepends=True)
+    chosen = [index for index, line in enumerate(lines) if line.startswith("default = ")]
+    assert len(chosen) == 1
+    assert f'# default = "{kind}"\n' in lines or kind == "local"
+    lines[chosen[0]] = f'default = "{kind}"\n'
+    (folder / "every_provider.toml").write_text("".join(lines), "utf-8")
+    (folder / "switch_provider.py").write_text(program, "utf-8")
+    (folder / "tiny_llama_4").symlink_to(EXAMPLES / "tiny_llama_4")
+    return str(folder / "switch_provider.py")
+
+
+@pytest.mark.parametrize("kind", NETWORKED)
+def test_switch_provider_is_the_same_program_everywhere(run: Run, emu: Emulator, tmp_path: Path, kind: str) -> None:
+    emu.reply("I answer.")
+    image = png(tmp_path, b"\xe0\x1e\x1e")
+    done = run(switched_to(kind, tmp_path), str(image), **accounts(emu))
+    assert done.returncode == 0, done.stderr
+    text, seen, story, about, *notices = done.stdout.splitlines()
+    assert text == "text:   I answer."
+    assert seen == "image:  I see 1 image (image/png, 64x64)."
+    assert story == "stream: You said: Tell me a very short story."
+    assert about.startswith(f"[{kind}, {kind}:llama-4-")
+    assert notices == []
+    assert len(emu.requests) == 3
+
+
+def test_switch_provider_with_a_model_in_its_own_process(run: Run, tmp_path: Path) -> None:
+    done = run(switched_to("local", tmp_path), str(png(tmp_path, b"\xe0\x1e\x1e")))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("image: ") and "red" in line.lower() for line in lines), done.stdout
+    assert any(line.startswith("[local, local:") for line in lines), done.stdout
+
+
+def test_the_file_has_an_account_of_every_kind() -> None:
+    import tomllib
+
+    tables = tomllib.loads(EVERY.read_text("utf-8"))["providers"]
+    assert {table.get("kind", name) for name, table in tables.items()} == {spec.name for spec in builtin_specs()}
 
 
 # -- ask.py and the config file ---------------------------------------------------------------------------------------
