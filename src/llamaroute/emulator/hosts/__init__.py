@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from .aws_credentials import AwsCredentials, AwsSts
+from .azure import Azure, AzureModels, AzureServerless
+from .azure_control import AzureArm
 from .base import Call, Event, Host, Options
 from .bedrock import Bedrock
 from .cloudflare import Cloudflare, CloudflareGateway
+from .databricks import Databricks
+from .entra import Entra
 from .google import Google
 from .huggingface import Endpoint, Router
 from .llamacpp import LlamaCpp
@@ -36,5 +40,11 @@ HOSTS: dict[str, type[Host]] = {
         Vertex,
         VertexEndpoint,
         Google,
+        Azure,
+        AzureModels,
+        AzureServerless,
+        Databricks,
+        Entra,
+        AzureArm,
     )
 }
