@@ -42,7 +42,7 @@ from .wire.headers import request_id
 
 if TYPE_CHECKING:
     from .pipeline.locate import Location
-    from .types.discovery import Discovery
+    from .types.discovery import Discovery, DiscoveryProblem
 
 __all__ = ["Runtime", "Totals"]
 
@@ -186,10 +186,7 @@ class Runtime:
         with self._auth_lock:
             auth = self._auths.get(account.name)
             if auth is None:
-                import os
-
-                env = os.environ if self._env is None else self._env
-                auth = make_auth(account.spec, AuthSettings(account.name, account.options, env))
+                auth = make_auth(account.spec, AuthSettings(account.name, account.options, self._environment))
                 self._auths[account.name] = auth
             return auth
 
@@ -268,10 +265,32 @@ class Runtime:
         Raises:
             InputError: no account is called so.
         """
-        import os
-
         from .control import discover
 
+        account, limits, ledger = self._question(provider, timeout)
+        return discover(account, lambda: self._auth(account), limits, ledger, self._environment), ledger
+
+    def credentials(
+        self, provider: str, timeout: float | Timeout | None
+    ) -> tuple[Plan[DiscoveryProblem | None], Ledger]:
+        """Get an account's credentials ready, as a call would.
+
+        Raises:
+            InputError: no account is called so.
+        """
+        from .control import credentials
+
+        account, limits, ledger = self._question(provider, timeout)
+        return credentials(account, lambda: self._auth(account), limits, ledger), ledger
+
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        import os
+
+        return os.environ if self._env is None else self._env
+
+    def _question(self, provider: str, timeout: float | Timeout | None) -> tuple[Account, Timeout, Ledger]:
+        """The frame of a question about an account."""
         account = self.accounts.get(provider) if isinstance(provider, str) else None
         if account is None:
             import difflib
@@ -284,9 +303,7 @@ class Runtime:
         if timeout is not None:
             limits |= given_timeout(timeout)
         now = time.monotonic()
-        ledger = Ledger(now=now, started=now, wall=time.time())
-        env = os.environ if self._env is None else self._env
-        return discover(account, lambda: self._auth(account), Timeout(**limits), ledger, env), ledger
+        return account, Timeout(**limits), Ledger(now=now, started=now, wall=time.time())
 
     def used(self) -> Totals:
         """A copy of the totals."""

@@ -9,9 +9,11 @@ import typer
 
 from .chat import chat
 from .config import check, init, schema
+from .doctor import doctor
 from .emulate import emulate
 from .failures import DONE, guarded, outcome
 from .local import list_models, pull
+from .models import models
 from .output import prepare_streams, unwritable, write
 
 __all__ = ["app", "run"]
@@ -36,6 +38,8 @@ config_app = _group("The config file: check it, write one, describe it.")
 local_app = _group("Models that run in this process.")
 
 app.command()(guarded(chat))
+app.command()(guarded(models))
+app.command()(guarded(doctor))
 app.add_typer(local_app, name="local")
 local_app.command()(guarded(pull))
 local_app.command("list")(guarded(list_models))

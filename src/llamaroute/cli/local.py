@@ -11,7 +11,7 @@ import typer
 
 from ..local_models import DEFAULT_MODEL
 from .failures import DONE
-from .output import note, size, stderr_is_terminal, write
+from .output import note, size, stderr_is_terminal, table, write
 
 if TYPE_CHECKING:
     from ..local_models import Progress
@@ -45,10 +45,7 @@ def list_models(cache: Annotated[Path | None, _CACHE] = None) -> int:
         path = cached(model.name, cache=cache)
         where = str(path) if path else f"not here; llamaroute local pull {model.name}"
         rows.append((model.name, size(model.size), model.licence, where))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        write("  ".join(padded).rstrip() + "\n")
+    write(table(rows))
     return DONE
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,6 +29,7 @@ __all__ = [
     "stderr_is_terminal",
     "stdout_is_terminal",
     "summary",
+    "table",
     "unwritable",
     "write",
 ]
@@ -147,6 +149,13 @@ def summary(response: ChatResponse[object]) -> str:
     tries = len(response.attempts)
     retried = f", {tries} attempts" if tries > 1 else ""
     return f"{response.target}: {tokens}, {price}, {response.timing.total:.2f} s{retried}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as columns, the first one their heads."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def size(count: int) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 
-from ..errors import LlamarouteError
+from ..errors import LlamarouteError, ProviderError
 from ..pipeline.core import Call, Candidate, Ledger, Timeout
-from ..pipeline.ops import Plan
+from ..pipeline.exchange import redact
+from ..pipeline.ops import Blocking, Plan
 from ..routing.resolve import Account
 from ..spi import Auth, Target
 from ..types.capability import ModelRow
@@ -20,7 +21,7 @@ from ..types.discovery import Discovery, DiscoveryProblem
 from ..types.request import ChatRequest
 from .base import Survey, problem_of
 
-__all__ = ["discover"]
+__all__ = ["credentials", "discover"]
 
 _MODULES = {
     "cloudflare": "cloudflare",
@@ -44,19 +45,51 @@ def discover(
         env: the environment.
     """
     name, kind = account.name, account.spec.name
-    try:
-        signer = auth()
-    except LlamarouteError as error:
-        problem = problem_of(error, "the credentials", "", f"providers.{name}")
-        return Discovery(name, kind, problems=(problem,))
+    call = _frame(account, auth, limits, ledger)
+    if isinstance(call, DiscoveryProblem):
+        return Discovery(name, kind, problems=(call,))
     module = _MODULES.get(kind)
     if module is None:
         problem = DiscoveryProblem("settings", f"providers.{name}: accounts of the kind {kind!r} cannot be listed")
         return Discovery(name, kind, problems=(problem,))
+    survey = Survey(account, call, env)
+    ask: Callable[[Survey], Plan[None]] = importlib.import_module(f".{module}", __name__).discover
+    yield from ask(survey)
+    return survey.result()
+
+
+def credentials(
+    account: Account, auth: Callable[[], Auth], limits: Timeout, ledger: Ledger
+) -> Plan[DiscoveryProblem | None]:
+    """Get the account's credentials ready, as a call would; gives the problem, if there is one."""
+    call = _frame(account, auth, limits, ledger)
+    if isinstance(call, DiscoveryProblem):
+        return call
+    signer = call.candidate.auth
+    try:
+        if signer.stale(ledger.wall):
+            yield Blocking(signer.refresh, call.deadline)
+    except LlamarouteError as error:
+        if isinstance(error, ProviderError):
+            redact(error, call.candidate)
+        return problem_of(error, _CREDENTIALS, "", f"providers.{account.name}")
+    return None
+
+
+_CREDENTIALS = "the credentials"
+
+
+def _frame(account: Account, auth: Callable[[], Auth], limits: Timeout, ledger: Ledger) -> Call | DiscoveryProblem:
+    """What requests of the account move in."""
+    try:
+        signer = auth()
+    except LlamarouteError as error:
+        return problem_of(error, _CREDENTIALS, "", f"providers.{account.name}")
     # No model yet: it is what is asked for.
-    target = Target(name, kind, "", "", account.options, ModelRow("", ""), account.spec.transport)
-    candidate = Candidate(target, account.spec.adapter, signer, limits)
-    call = Call(
+    spec = account.spec
+    target = Target(account.name, spec.name, "", "", account.options, ModelRow("", ""), spec.transport)
+    candidate = Candidate(target, spec.adapter, signer, limits)
+    return Call(
         request=ChatRequest(()),
         stream=False,
         candidates=(candidate,),
@@ -65,7 +98,3 @@ def discover(
         ledger=ledger,
         timeout=limits,
     )
-    survey = Survey(account, call, env)
-    ask: Callable[[Survey], Plan[None]] = importlib.import_module(f".{module}", __name__).discover
-    yield from ask(survey)
-    return survey.result()
