@@ -30,6 +30,18 @@ TARGET = target_of(SPEC, {"base_url": "http://host/v1"}, "m")
         ({"detail": "m"}, "m", ()),
         ({"detail": [{"msg": "a", "loc": ["body"]}, {"msg": "b"}]}, "a; b", ()),
         ({"detail": {"a": 1}}, "{'a': 1}", ()),
+        (
+            {"detail": [{"type": "extra_forbidden", "loc": ["body", "a", 0], "msg": "not permitted"}]},
+            "a.0: not permitted",
+            ("extra_forbidden",),
+        ),
+        ({"statusCode": 401, "message": "m"}, "m", ("401",)),
+        ({"status": 400, "code": "content_filter", "message": "m", "type": None}, "m", ("content_filter",)),
+        (
+            {"error": {"message": "m", "innererror": {"content_filter_result": {"hate": {"filtered": True}}}}},
+            "m (filtered: hate)",
+            (),
+        ),
         ({"success": False, "errors": [{"code": 5006, "message": "m"}], "result": {}}, "m", ("5006",)),
         ({"errors": [], "error": "m"}, "m", ()),
         ({"message": "m", "code": "c"}, "m", ("c",)),
