@@ -22,7 +22,7 @@ PIECES = (0, 7, 1)
 """Bytes a read: 0 for the whole body at once."""
 
 OUT_OF_SCOPE = "out of scope"
-_CHAT = ("/chat/completions", "/ai/run/", "/workers-ai/")
+_CHAT = ("/chat/completions", "/ai/run/", "/workers-ai/", "/converse")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Case:
     @property
     def streamed(self) -> bool:
         """Whether the caller had asked for a stream."""
+        if "/converse" in self.url:
+            return self.url.endswith("/converse-stream")
         if isinstance(self.request, dict) and "stream" in self.request:
             return bool(self.request["stream"])
         return "event-stream" in self.headers.get("content-type", "") or self.body.lstrip()[:5] == b"data:"
@@ -57,6 +59,8 @@ class Case:
         if self.folder == "cloudflare":
             api = "native" if "/ai/run/" in self.url else "openai"
             return {"kind": "cloudflare", "account_id": "0" * 32, "api_key": "k", "api": api, "model": "m"}
+        if self.folder == "bedrock":
+            return {"kind": "bedrock", "api_key": "k", "region": "us-east-1"}
         if self.folder == "huggingface":
             return {"kind": "huggingface", "api_key": "k", "model": "m"}
         if self.folder == "openai-compatible-other" or self.folder.startswith("selfhosted-"):

@@ -17,7 +17,8 @@ from .player import OUT_OF_SCOPE, PIECES, Case, Playing, cases, play
 FOLDER = os.environ.get("LLAMAROUTE_CASES")
 CASES = list(cases(Path(FOLDER))) if FOLDER else []
 MINE = [case for case in CASES if case.table is not None]
-OPENAI = [case for case in MINE if case.chat and case.status == 200 and "/ai/run/" not in case.url]
+OTHERS = ("/ai/run/", "/converse")
+OPENAI = [case for case in MINE if case.chat and case.status == 200 and not any(part in case.url for part in OTHERS)]
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="recorded cases: not run (LLAMAROUTE_CASES is not set)")
 
