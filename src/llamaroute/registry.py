@@ -23,6 +23,7 @@ __all__ = ["ENTRY_POINT_GROUP", "builtin_specs", "known_kinds", "make_auth", "pr
 ENTRY_POINT_GROUP = "llamaroute.providers"
 
 _BUILTIN = {
+    "bedrock": "llamaroute.providers.bedrock",
     "cloudflare": "llamaroute.providers.cloudflare",
     "azure": "llamaroute.providers.azure",
     "databricks": "llamaroute.providers.databricks",
