@@ -16,6 +16,7 @@ from typing import Any, Literal, Union
 import pytest
 import typing_extensions
 from cloudflare.types.ai import ai_run_params
+from databricks.sdk.service import serving
 from huggingface_hub import ChatCompletionInput
 from openai.types.chat import completion_create_params
 
@@ -119,6 +120,9 @@ TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     "cloudflare": ("cloudflare", {"account_id": "a"}),
     "cloudflare-native": ("cloudflare", {"account_id": "a", "api": "native"}),
     "tgi": ("openai-compatible", {"base_url": "http://host/v1", "dialect": "tgi"}),
+    "databricks": ("databricks", {"host": "host", "api": "openai"}),
+    "databricks-invocations": ("databricks", {"host": "host"}),
+    "databricks-gateway": ("databricks", {"host": "host", "api": "gateway"}),
     "local": ("local", {"mmproj": "mmproj.gguf"}),
 }
 
@@ -137,7 +141,9 @@ BEYOND_OPENAI = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("request_", REQUESTS)
-@pytest.mark.parametrize("name", ["openai-compatible", "huggingface", "local", "cloudflare"])
+@pytest.mark.parametrize(
+    "name", ["openai-compatible", "huggingface", "local", "cloudflare", "databricks", "databricks-gateway"]
+)
 def test_openais_types_take_the_body(name: str, request_: str, stream: bool) -> None:
     wanted = (
         completion_create_params.CompletionCreateParamsStreaming
@@ -188,6 +194,43 @@ def test_cloudflares_types_take_the_native_body(request_: str, stream: bool) -> 
                     assert part["image_url"].pop("url").startswith("data:image/png;base64,")
             message["content"] = "text and images"
     assert misfits({"account_id": "a", **sent}, ai_run_params.Messages) == []
+
+
+class Sent:
+    """Stands in for databricks-sdk's HTTP client, and keeps what it was given."""
+
+    class _cfg:
+        workspace_id = None
+
+    def do(self, method: str, path: str, *, body: Any, **_: Any) -> dict[str, Any]:
+        self.method, self.path, self.body = method, path, body
+        return {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_databricks_own_sdk_sends_the_same(stream: bool) -> None:
+    """Its `query()`, which knows text and these four knobs alone."""
+    sent = Sent()
+    serving.ServingEndpointsAPI(sent).query(
+        "databricks-llama-4-maverick",
+        messages=[
+            serving.ChatMessage("Be brief.", serving.ChatMessageRole.SYSTEM),
+            serving.ChatMessage("Hi", serving.ChatMessageRole.USER),
+        ],
+        max_tokens=64,
+        temperature=0.5,
+        stop=["END"],
+        n=2,
+        stream=stream or None,
+    )
+    kind, table = TABLES["databricks-invocations"]
+    request = ChatRequest(
+        (system("Be brief."), user("Hi")), max_tokens=64, temperature=0.5, stop=("END",), extra={kind: {"n": 2}}
+    )
+    spec = provider_spec(kind)
+    ours = spec.adapter.build_request(request, target_of(spec, table, "llama-4-maverick"), stream=stream)
+    assert (ours.method, ours.url) == (sent.method, f"https://host{sent.path}")
+    assert json_of(ours) == sent.body
 
 
 def test_the_look_at_types_sees_what_is_wrong() -> None:
