@@ -75,7 +75,7 @@ class Entra(Host):
         if request.method == "GET" and request.path == "/common/discovery/instance":
             return self._instances(request)
         if request.method == "GET" and (asked := _METADATA.fullmatch(request.path)):
-            return json_answer(200, self._metadata(request, asked["tenant"]), self._headers())
+            return json_answer(200, self._metadata(asked["tenant"]), self._headers())
         return Answer(404, self._headers())
 
     # ── tokens ──
@@ -133,13 +133,14 @@ class Entra(Host):
         names = ["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"]
         metadata = [{"preferred_network": names[0], "preferred_cache": names[1], "aliases": names}]
         answer = {
-            "tenant_discovery_endpoint": f"{self._base(request)}/{tenant}/v2.0/.well-known/openid-configuration",
+            "tenant_discovery_endpoint": f"{_LOGIN}/{tenant}/v2.0/.well-known/openid-configuration",
             "api-version": "1.1", "metadata": metadata,
         }  # fmt: skip
         return json_answer(200, answer, self._headers())
 
-    def _metadata(self, request: RecordedRequest, tenant: str) -> dict[str, Any]:
-        base = f"{self._base(request)}/{tenant}"
+    def _metadata(self, tenant: str) -> dict[str, Any]:
+        # The real addresses: MSAL refuses any that is not https, so whoever asks here is redirected below it anyway.
+        base = f"{_LOGIN}/{tenant}"
         return {
             "token_endpoint": f"{base}/oauth2/v2.0/token",
             "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
@@ -155,11 +156,6 @@ class Entra(Host):
             "tenant_region_scope": "EU",
             "cloud_instance_name": "microsoftonline.com",
         }
-
-    def _base(self, request: RecordedRequest) -> str:
-        """The service's address as this client reaches it; one that is sent here unawares keeps the real one."""
-        host = request.headers.get("host", "")
-        return _LOGIN if host.endswith("microsoftonline.com") else f"http://{host}/{self.name}"
 
     # ── errors ──
 
