@@ -164,7 +164,51 @@ async def _async_blocking(op: Blocking) -> Any:
 
     seconds = None if op.until is None else max(0.0, op.until - time.monotonic())
     with anyio.move_on_after(seconds):
+        if op.flights is not None:
+            return await _shared(op.fn, op.flights)
         return await anyio.to_thread.run_sync(op.fn, abandon_on_cancel=True)
     raise TimeoutError(
         "getting ready took longer than the call may take", phase=op.phase, retryable=False, failover=False
     )
+
+
+class _Flight:
+    """A call of a function that several tasks wait for. `over` stays False when its task was cancelled."""
+
+    __slots__ = ("error", "landed", "over", "value")
+
+    def __init__(self) -> None:
+        import anyio
+
+        self.landed = anyio.Event()
+        self.over = False
+        self.value: Any = None
+        self.error: Exception | None = None
+
+
+async def _shared(fn: Callable[[], Any], flights: dict[Any, Any]) -> Any:
+    """What `fn` gives, called once for all tasks of this event loop that ask for it meanwhile."""
+    import copy
+
+    import anyio.lowlevel
+    import anyio.to_thread
+
+    key = (anyio.lowlevel.current_token(), fn)
+    flight: _Flight | None
+    while (flight := flights.get(key)) is not None:
+        await flight.landed.wait()
+        if flight.error is not None:
+            raise copy.copy(flight.error)  # each call writes on its own: its target, its attempts
+        if flight.over:
+            return flight.value
+    flight = flights[key] = _Flight()
+    try:
+        flight.value = await anyio.to_thread.run_sync(fn, abandon_on_cancel=True)
+        flight.over = True
+        return flight.value
+    except Exception as error:
+        flight.error = error
+        raise
+    finally:
+        del flights[key]
+        flight.landed.set()

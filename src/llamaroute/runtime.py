@@ -111,6 +111,7 @@ class Runtime:
         self._env = env
         self._auths: dict[str, Auth] = {}
         self._auth_lock = threading.Lock()
+        self._flights: dict[str, dict[Any, Any]] = {}
         self._locations: dict[str, Location] = {}
         self._resolved: dict[str | None, _Found] = {}
 
@@ -172,7 +173,9 @@ class Runtime:
         limits = {**account.options.default_timeout(), **_limits(account.options.timeout)}
         policy = RetryPolicy() if account.options.retry is None else _policy(account.options.retry)
         timeout = Timeout(**limits) if limits else Timeout()
-        return Candidate(target, adapter, self._auth(account), timeout, policy, self._location(adapter, target))
+        flights = self._flights.setdefault(account.name, {})
+        location = self._location(adapter, target)
+        return Candidate(target, adapter, self._auth(account), timeout, policy, flights, location)
 
     def _location(self, adapter: Adapter, target: Target) -> Location | None:
         """Where the target's endpoint is, for hosts that have to be asked; shared by all that ask this client."""

@@ -89,7 +89,8 @@ def bedrock(settings: AuthSettings) -> Auth:
         region = "" if options.base_url else _region(settings, signing=False)
         return BearerKey(header_value(token, settings), region)
     keys = _Keys(settings, _region(settings, signing=True))
-    return SigV4(keys.fetch, provider=settings.provider, region=keys.region, renewable=options.access_key_id is None)
+    renewable = options.access_key_id is None or options.role_arn is not None
+    return SigV4(keys.fetch, provider=settings.provider, region=keys.region, renewable=renewable)
 
 
 class BearerKey(StaticHeaders):

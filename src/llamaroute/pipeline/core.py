@@ -134,6 +134,8 @@ class Candidate:
     auth: Auth
     timeout: Timeout
     retry: Any = None
+    flights: dict[Any, Any] = field(default_factory=dict)
+    """Of the account: refreshes of its credentials that are under way; see `ops.Blocking`."""
     location: Location | None = None
     """Set where the host has to be asked for the endpoint's address first."""
 

@@ -107,7 +107,7 @@ def send_signed(call: Call, request: WireRequest) -> Plan[Head]:
     renewed = False
     while True:
         if auth.stale(_wall(call)):
-            yield Blocking(auth.refresh, call.deadline)
+            yield Blocking(auth.refresh, call.deadline, flights=call.candidate.flights)
         signed = auth.sign(_with_headers(request, call), _wall(call))
         head: Head = yield Send(signed, call.target, limits.connect, limits.answer(stream=call.stream), call.deadline)
         ledger.connect = head.connect

@@ -71,11 +71,16 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """Call `fn`, which may block: a file, a token, DNS. Given up, not stopped, once the moment `until` has passed."""
+    """Call `fn`, which may block: a file, a token, DNS. Given up, not stopped, once the moment `until` has passed.
+
+    `flights` is a table that calls share: those of an `AsyncClient` that come with the same `fn` while it runs wait for
+    what it gives, rather than for a thread each.
+    """
 
     fn: Callable[[], Any]
     until: float | None = None
     phase: Phase = "total"
+    flights: dict[Any, Any] | None = None
 
 
 Op: TypeAlias = Send | Pull | Sleep | Blocking
