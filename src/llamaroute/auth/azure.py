@@ -227,6 +227,8 @@ def _translated(error: Exception, settings: AuthSettings) -> ProviderError:
             )
         root = root.__cause__ or root.__context__
     status = getattr(getattr(error, "response", None), "status_code", None)
+    if said := re.search(r"HTTP Error: (\d{3})\b", message):  # msal's words, which is all that is left of the answer
+        status = int(said[1])
     if isinstance(status, int) and (status >= 500 or status == 429):
         return OverloadedError(
             f"Microsoft Entra ID gave no token: {_first_line(message)}", provider=provider, status=status
