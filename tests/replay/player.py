@@ -22,7 +22,7 @@ PIECES = (0, 7, 1)
 """Bytes a read: 0 for the whole body at once."""
 
 OUT_OF_SCOPE = "out of scope"
-_CHAT = ("/chat/completions", "/ai/run/", "/workers-ai/", "/converse")
+_CHAT = ("/chat/completions", "/ai/run/", "/workers-ai/", "/invocations", "/converse")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,14 @@ class Case:
         if self.folder == "cloudflare":
             api = "native" if "/ai/run/" in self.url else "openai"
             return {"kind": "cloudflare", "account_id": "0" * 32, "api_key": "k", "api": api, "model": "m"}
+        if self.folder.startswith("azure-"):
+            api = "models" if self.folder == "azure-foundry" else "v1"
+            return {"kind": "azure", "endpoint": self.url, "api_key": "k", "api": api, "model": "m"}
         if self.folder == "bedrock":
             return {"kind": "bedrock", "api_key": "k", "region": "us-east-1"}
+        if self.folder == "databricks":
+            api = "invocations" if self.url.endswith("/invocations") else "openai"
+            return {"kind": "databricks", "host": "adb-0.0.azuredatabricks.net", "token": "k", "api": api, "model": "m"}
         if self.folder == "huggingface":
             return {"kind": "huggingface", "api_key": "k", "model": "m"}
         if self.folder == "openai-compatible-other" or self.folder.startswith("selfhosted-"):
