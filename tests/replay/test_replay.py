@@ -102,7 +102,11 @@ def _message(found: dict[str, Any], calls: dict[int, list[str]], message: Any, c
     if message is not None:
         content = message.content
         if content is not None:
-            found["text"] += content if isinstance(content, str) else lr.types.tools.canonical_json(content)
+            if isinstance(content, list):  # Databricks' parts, which the official reader hands on as they are
+                found["text"] += "".join(part["text"] for part in content if part["type"] == "text")
+                found["reasoning"] += "".join(part.get("text", "") for part in content if part["type"] == "reasoning")
+            else:
+                found["text"] += content if isinstance(content, str) else lr.types.tools.canonical_json(content)
         extra = message.model_extra or {}
         found["reasoning"] += extra.get("reasoning_content") or extra.get("reasoning") or ""
         given = message.tool_calls or []
