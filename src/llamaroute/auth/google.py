@@ -272,7 +272,10 @@ def _mapped(error: Exception, settings: AuthSettings) -> LlamarouteError:
     who = settings.provider
     retryable = bool(getattr(error, "retryable", False))
     if isinstance(error, exceptions.DefaultCredentialsError):
-        return _no_credentials(settings, text.rstrip("."))
+        cause = str(error.args[1]) if len(error.args) > 1 else ""
+        # What the file lacks is told by names alone; other causes may quote it.
+        missing = cause[cause.find("missing fields") :].rstrip(".") if "missing fields" in cause else ""
+        return _no_credentials(settings, f"{text.rstrip('.')}{f': {missing}' if missing else ''}")
     if isinstance(error, exceptions.TransportError | exceptions.TimeoutError):
         return ConnectionError(f"Google's token service was not reached: {text}", provider=who, phase="connect")
     if "reasonable timeframe" in text or "Token used too early" in text:

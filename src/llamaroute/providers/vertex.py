@@ -109,6 +109,7 @@ REMEDIES: Mapping[str, str] = {
     "SERVICE_DISABLED": "enable it: gcloud services enable aiplatform.googleapis.com",
     "IAM_PERMISSION_DENIED": "the account needs the role roles/aiplatform.user",
     "USER_PROJECT_DENIED": "the account needs roles/serviceusage.serviceUsageConsumer on the quota project",
+    "ACCESS_TOKEN_SCOPE_INSUFFICIENT": "get a token with the scope https://www.googleapis.com/auth/cloud-platform",
     "ACCESS_TOKEN_EXPIRED": "a ready access_token is not renewed; configure credentials instead",
     "CREDENTIALS_MISSING": "API keys are not taken here; configure credentials",
 }
