@@ -31,6 +31,7 @@ _CONTEXT = {_SCOUT: 1_310_720, _MAVERICK: 524_288}
 _IN_PROJECT = re.compile(r"/(?:v1|v1beta1)/projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<rest>.+)")
 _CHAT = "endpoints/openapi/chat/completions"
 _ENDPOINT = re.compile(r"endpoints/(?P<id>[^/:]+)(?P<verb>:(?:predict|rawPredict|streamRawPredict)|/chat/completions)?")
+_FILTER = re.compile(r"(?:display_name|displayName)\s*=\s*\"?(?P<name>[^\"]*)\"?")
 _PUBLISHER = re.compile(r"/(?:v1|v1beta1)/publishers/(?P<publisher>[^/]+)/models(?:/(?P<model>[^/:]+))?")
 
 
@@ -165,6 +166,11 @@ class Vertex(GoogleHost, OpenAIShaped):
             there = {}
         if one is None:
             found = [self._endpoint(request, name) for name in there]
+            if wanted := request.query.get("filter"):
+                match = _FILTER.fullmatch(wanted)
+                if match is None:
+                    return self.google_error(request, 400, f"The emulator knows no filter but display_name: {wanted}")
+                found = [one for one in found if one["displayName"] == match["name"]]
             return self._json(page("endpoints", found, request.query))
         if one["id"] not in there:
             parent = f"projects/{self.setting('project_number')}/locations/{region}"

@@ -7,13 +7,14 @@ Routes: https://cloud.google.com/vertex-ai/docs/predictions/using-dedicated-endp
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..answer import Answer, RecordedRequest, json_answer
+from ..answer import Answer, RecordedRequest, dumps, json_answer
 from ..prompt import read_prompt
 from ..script import collect
 from .base import Call, Event, Options
@@ -133,24 +134,49 @@ class VertexEndpoint(GoogleHost):
                 return await self._inside(call, "/v1/chat/completions")
             case ":predict":
                 return await self._predict(call)
-            case ":rawPredict" | ":streamRawPredict":
-                body = call.request.json
-                chat = isinstance(body, dict) and "messages" in body and "instances" not in body
-                answer = await self._inside(call, "/v1/chat/completions" if chat else "/generate")
-                answer.headers |= {
-                    "X-Vertex-AI-Deployed-Model-Id": DEPLOYED_MODEL_ID,
-                    "X-Vertex-AI-Model": self._model(),
-                    "X-Vertex-AI-Model-Version-Id": "1",
-                }
-                return answer
+            case ":rawPredict":
+                return await self._raw_predict(call)
+            case ":streamRawPredict":
+                return await self._raw(call)
         return await self._inside(call, match["inner"])
 
     async def _inside(self, call: Call, path: str) -> Answer:
         """The container's own answer."""
         return await self._container.handle(replace(call, request=replace(call.request, path=path)))
 
+    async def _raw(self, call: Call) -> Answer:
+        body = call.request.json
+        chat = isinstance(body, dict) and "messages" in body and "instances" not in body
+        answer = await self._inside(call, "/v1/chat/completions" if chat else "/generate")
+        answer.headers |= {
+            "X-Vertex-AI-Deployed-Model-Id": DEPLOYED_MODEL_ID,
+            "X-Vertex-AI-Model": self._model(),
+            "X-Vertex-AI-Model-Version-Id": "1",
+        }
+        return answer
+
+    async def _raw_predict(self, call: Call) -> Answer:
+        """The body as it is, or (Google's generated REST client) inside the JSON form of `google.api.HttpBody`, which
+        that client then expects of the answer, too; inferred."""
+        body = call.request.json
+        if not isinstance(body, dict) or not isinstance(body.get("httpBody"), dict):
+            return await self._raw(call)
+        try:
+            inner = base64.b64decode(str(body["httpBody"].get("data", "")), validate=True)
+        except ValueError:
+            return self.google_error(call.request, 400)
+        answer = await self._raw(replace(call, request=replace(call.request, body=inner)))
+        if answer.status != 200 or answer.frames is not None:
+            return answer
+        kind = answer.headers["content-type"]
+        shown = dumps({"contentType": kind, "data": base64.b64encode(answer.body).decode()})
+        return Answer(200, {**answer.headers, "content-type": "application/json; charset=UTF-8"}, shown)
+
     async def _predict(self, call: Call) -> Answer:
-        answer = await self._inside(call, "/generate")
+        # The service reads this body as protobuf values, where every number is a double, and writes it anew.
+        body = call.request.json
+        written = call.request.body if body is None else dumps(_whole_numbers(body))
+        answer = await self._inside(replace(call, request=replace(call.request, body=written)), "/generate")
         if answer.status != 200:
             # The service repeats in its own error what the container said.
             return self.google_error(call.request, answer.status, answer.body.decode())
@@ -178,3 +204,15 @@ class VertexEndpoint(GoogleHost):
         self, request: RecordedRequest, status: int, message: str | None, code: int | str | None
     ) -> list[Event]:
         return self._container.stream_error(request, status, message, code)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """The value with 5 for 5.0, as protobuf writes a double in JSON."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {key: _whole_numbers(part) for key, part in value.items()}
+        case list():
+            return [_whole_numbers(part) for part in value]
+    return value
