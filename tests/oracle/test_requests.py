@@ -118,6 +118,7 @@ TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     "openai-compatible": ("openai-compatible", {"base_url": "http://host/v1"}),
     "huggingface": ("huggingface", {}),
     "cloudflare": ("cloudflare", {"account_id": "a"}),
+    "azure-v1": ("azure", {"endpoint": "https://acme.services.ai.azure.com"}),
     "cloudflare-native": ("cloudflare", {"account_id": "a", "api": "native"}),
     "tgi": ("openai-compatible", {"base_url": "http://host/v1", "dialect": "tgi"}),
     "databricks": ("databricks", {"host": "host", "api": "openai"}),
@@ -142,7 +143,7 @@ BEYOND_OPENAI = {
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize(
-    "name", ["openai-compatible", "huggingface", "local", "cloudflare", "databricks", "databricks-gateway"]
+    "name", ["openai-compatible", "huggingface", "local", "cloudflare", "azure-v1", "databricks", "databricks-gateway"]
 )
 def test_openais_types_take_the_body(name: str, request_: str, stream: bool) -> None:
     wanted = (

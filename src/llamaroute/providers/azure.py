@@ -180,19 +180,20 @@ def _adjust(body: dict[str, Any], request: ChatRequest, target: Target) -> None:
         body.pop("stream_options", None)
 
 
-def _without_neighbours(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """One user message in the place of several in a row, which backends' chat templates may refuse.
+def _fitted(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The conversation as both APIs describe it: one user message in the place of several in a row, which backends'
+    chat templates may refuse, and no name beside a tool's result.
 
-    https://github.com/UKGovernmentBEIS/inspect_ai/blob/main/src/inspect_ai/model/_providers/azureai.py does the same.
+    https://github.com/UKGovernmentBEIS/inspect_ai/blob/main/src/inspect_ai/model/_providers/azureai.py merges, too.
     """
-    merged: list[Message] = []
+    fitted: list[Message] = []
     for message in messages:
-        last = merged[-1] if merged else None
+        last = fitted[-1] if fitted else None
         if last is not None and message.role == last.role == "user" and message.name == last.name:
-            merged[-1] = replace(last, parts=(*last.parts, *message.parts))
+            fitted[-1] = replace(last, parts=(*last.parts, *message.parts))
         else:
-            merged.append(message)
-    return tuple(merged)
+            fitted.append(replace(message, name=None) if message.role == "tool" else message)
+    return tuple(fitted)
 
 
 class AzureChat(OpenAIChat):
@@ -210,7 +211,7 @@ class AzureChat(OpenAIChat):
                 f"providers.{target.provider}.headers",
                 missing={target.name: "headers"},
             )
-        request = request.evolve(messages=_without_neighbours(request.messages))
+        request = request.evolve(messages=_fitted(request.messages))
         wire = super().build_request(request, target, stream=stream)
         headers: dict[str, str] = {}
         if options.deployment is not None and options.hosting != "serverless":

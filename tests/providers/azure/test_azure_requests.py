@@ -197,6 +197,7 @@ def test_turns_of_the_user_that_follow_each_other_are_one() -> None:
         {"type": "text", "text": "Two."},
         {"type": "image_url", "image_url": {"url": PNG_URL}},
     ]
+    assert sent[3] == {"role": "tool", "content": "cloudy", "tool_call_id": "call_1"}
     assert sent[4]["content"] == "Three.\nFour."
 
 
