@@ -54,6 +54,12 @@ _KINDS: dict[str, str] = {
     "ExpiredTokenException": "The security token included in the request is expired",
     "UnrecognizedClientException": "The security token included in the request is invalid.",
 }
+# Long-term and short-term keys (https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html).
+_KEY_PREFIXES = ("ABSK", "bedrock-api-key-")
+
+
+class _BearerError(Exception):
+    """A bearer key is refused, by another layer than signatures: it writes `Message` with a capital letter."""
 
 
 class AwsHost(Host):
@@ -85,8 +91,9 @@ class AwsHost(Host):
 class Bedrock(AwsHost):
     """`bedrock-runtime.<region>.amazonaws.com` and `bedrock.<region>.amazonaws.com` in one, under `/bedrock`.
 
-    Let in: requests signed with `ACCESS_KEY_ID` or with credentials from `aws-sts` and `aws-credentials`, and the
-    bearer key. `keys={"bedrock": None}` lets everybody in.
+    Let in: requests signed with `access_key_id` or with credentials from `aws-sts` and `aws-credentials`, the bearer
+    key, and short-term keys from `emulator.tokens.issue("bedrock", prefix="bedrock-api-key-")`.
+    `keys={"bedrock": None}` lets everybody in.
 
     Quirks: `bedrock-llama-rules` (what Meta's models refuse), `bedrock-stream-tools` (tools in streams),
     `bedrock-on-demand` (ids without a profile can be called), `bedrock-unknown-members` (members that the API does
@@ -143,19 +150,25 @@ class Bedrock(AwsHost):
                 return self._control(request, caller, found["kind"], found["id"])
         except SignatureError as refused:
             return self._refusal(403, refused.kind, refused.message, _FRONT)
+        except _BearerError as refused:
+            return self._refusal(403, "AccessDeniedException", str(refused), _FRONT, capital=True)
         except BadRequestError as refused:
             return self._refusal(refused.status, refused.kind, refused.message)
         return self._refusal(404, "UnknownOperationException", None, _FRONT)
 
     def _caller(self, request: RecordedRequest) -> Caller:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if self.key is None or (scheme.lower() == "bearer" and token.strip() == self.key):
-            return Caller("", f"arn:aws:iam::{ACCOUNT}:user/emulator", self.region)
-        if scheme.lower() == "bearer":
-            raise SignatureError(
-                "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid."
-            )
-        return verify(request, self.options.tokens, service="bedrock", minutes=5, now=self.now())
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        if self.key is not None and scheme.lower() != "bearer":
+            return verify(request, self.options.tokens, service="bedrock", minutes=5, now=self.now())
+        key = sent.strip()
+        state = self.options.tokens.state(key, self.name)
+        if self.key is not None and key != self.key and state != "valid":
+            if not key.startswith(_KEY_PREFIXES):
+                raise _BearerError("Invalid API Key format: Must start with pre-defined prefix")
+            if state == "expired":
+                raise _BearerError("Bearer Token has expired")
+            raise _BearerError("Authentication failed: Please make sure your API Key is valid.")
+        return Caller("", f"arn:aws:iam::{ACCOUNT}:user/emulator", self.region)
 
     def _control(self, request: RecordedRequest, caller: Caller, kind: str, name: str | None) -> Answer:
         if self.quirk("bedrock-control-denied"):
@@ -366,10 +379,10 @@ class Bedrock(AwsHost):
     def _answer(self, payload: Mapping[str, Any]) -> Answer:
         return Answer(200, {**self.headers(), "content-type": "application/json"}, dumps(payload))
 
-    def _refusal(self, status: int, kind: str, message: str | None, origin: str = _SERVICE) -> Answer:
+    def _refusal(
+        self, status: int, kind: str, message: str | None, origin: str = _SERVICE, *, capital: bool = False
+    ) -> Answer:
         headers = {**self.headers(), "content-type": "application/json", "x-amzn-errortype": f"{kind}:{origin}"}
-        # Bearer keys are checked by another layer, which writes the capital letter; so do gateways.
-        capital = message is not None and message.startswith("Authentication failed")
         name = "Message" if capital or self.quirk("bedrock-capital-message") else "message"
         body: dict[str, Any] = {} if message is None else {name: message}
         if kind == "ModelErrorException":

@@ -275,10 +275,17 @@ def read(body: Mapping[str, Any], *, default_max_tokens: int | None) -> Prompt:
         "stop": inference.get("stopSequences"),
     }
     if form is not None:
-        schema = json.loads(form["structure"]["jsonSchema"]["schema"])
+        schema = _schema(form["structure"]["jsonSchema"]["schema"])
         asked["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     given = {name: value for name, value in asked.items() if value is not None}
     return read_prompt(given, default_max_tokens=default_max_tokens)
+
+
+def _schema(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # the text is invented
+        raise BadRequestError("The JSON schema of outputConfig.textFormat is not valid JSON.") from None
 
 
 def _function(spec: Mapping[str, Any]) -> dict[str, Any]:
