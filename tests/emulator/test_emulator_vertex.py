@@ -340,7 +340,7 @@ def test_not_enabled_and_api_disabled() -> None:
     [
         ([], ["assistant", "assistant", "assistant"]),
         (["no-vertex-role-in-every-delta"], ["assistant", None, None]),
-        (["vertex-no-role"], [None, None, None]),
+        (["vertex-role-missing"], [None, None, None]),
     ],
 )
 def test_roles_in_a_stream(quirks: list[str], roles: list[str | None]) -> None:
@@ -377,7 +377,7 @@ def test_python_tags(model: str) -> None:
 def test_switches_that_allow_more() -> None:
     allowed = [
         "no-vertex-empty-without-max-tokens", "no-vertex-scout-tools-as-text", "no-vertex-strict-ranges",
-        "no-vertex-no-https-images", "no-vertex-no-image-detail",
+        "no-vertex-https-images-refused", "no-vertex-image-detail-refused",
     ]  # fmt: skip
     with Emulator(["Text.", Reply(tool_calls=[("f", {})])], quirks=allowed) as emu:
         assert create(emu, max_tokens=...).choices[0].message.content == "Text."
@@ -387,7 +387,7 @@ def test_switches_that_allow_more() -> None:
 
 
 def test_switches_that_allow_less() -> None:
-    with Emulator(quirks=["vertex-strict-turns", "vertex-no-response-format"]) as emu:
+    with Emulator(quirks=["vertex-strict-turns", "vertex-response-format-refused"]) as emu:
         assert create(emu, messages=[{"role": "system", "content": "Be brief."}, *HELLO]).choices
         assert create(emu, messages=[*HELLO, {"role": "assistant", "content": "Hi, I"}]).choices, "a prefill"
         for messages in ([*HELLO, *HELLO], [{"role": "assistant", "content": "x"}, *HELLO]):

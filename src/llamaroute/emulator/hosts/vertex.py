@@ -39,9 +39,9 @@ class Vertex(GoogleHost, OpenAIShaped):
     """`us-east5-aiplatform.googleapis.com`, under `/vertex`; its paths are served without that prefix, too.
 
     Quirks that are on: `vertex-empty-without-max-tokens`, `vertex-scout-tools-as-text`, `vertex-array-errors`,
-    `vertex-role-in-every-delta`, `vertex-one-chunk-empty`, `vertex-strict-ranges`, `vertex-no-https-images`,
-    `vertex-no-image-detail`. Off: `vertex-no-role`, `vertex-bare-tool-deltas`, `vertex-python-tags`,
-    `vertex-strict-turns`, `vertex-no-response-format`, `vertex-not-enabled`, `vertex-api-disabled`.
+    `vertex-role-in-every-delta`, `vertex-one-chunk-empty`, `vertex-strict-ranges`, `vertex-https-images-refused`,
+    `vertex-image-detail-refused`. Off: `vertex-role-missing`, `vertex-bare-tool-deltas`, `vertex-python-tags`,
+    `vertex-strict-turns`, `vertex-response-format-refused`, `vertex-not-enabled`, `vertex-api-disabled`.
     """
 
     name = "vertex"
@@ -57,14 +57,14 @@ class Vertex(GoogleHost, OpenAIShaped):
         "vertex-python-tags": False,
         "vertex-array-errors": True,
         "vertex-role-in-every-delta": True,
-        "vertex-no-role": False,
+        "vertex-role-missing": False,
         "vertex-one-chunk-empty": True,
         "vertex-bare-tool-deltas": False,
         "vertex-strict-ranges": True,
         "vertex-strict-turns": False,
-        "vertex-no-https-images": True,
-        "vertex-no-image-detail": True,
-        "vertex-no-response-format": False,
+        "vertex-https-images-refused": True,
+        "vertex-image-detail-refused": True,
+        "vertex-response-format-refused": False,
         "vertex-not-enabled": False,
         "vertex-api-disabled": False,
     }
@@ -213,9 +213,9 @@ class Vertex(GoogleHost, OpenAIShaped):
             body,
             ranges=self.quirk("vertex-strict-ranges"),
             turns=self.quirk("vertex-strict-turns"),
-            https=not self.quirk("vertex-no-https-images"),
-            detail=not self.quirk("vertex-no-image-detail"),
-            formats=not self.quirk("vertex-no-response-format"),
+            https=not self.quirk("vertex-https-images-refused"),
+            detail=not self.quirk("vertex-image-detail-refused"),
+            formats=not self.quirk("vertex-response-format-refused"),
         )
         if (first := next(found, None)) is not None:
             raise RefusedError(self.google_error(request, 400, first))
@@ -289,7 +289,7 @@ class Vertex(GoogleHost, OpenAIShaped):
 
         def delta(**fields: Any) -> dict[str, Any]:
             nonlocal first
-            shown = not self.quirk("vertex-no-role") and (first or self.quirk("vertex-role-in-every-delta"))
+            shown = not self.quirk("vertex-role-missing") and (first or self.quirk("vertex-role-in-every-delta"))
             first = False
             return {"role": "assistant", **fields} if shown else fields
 
