@@ -41,15 +41,15 @@ STOP_REASONS: Mapping[str, FinishReason] = {
 """https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html, `stopReason`"""
 
 EXCEPTIONS: Mapping[str, int] = {
-    "validationException": 400,
-    "accessDeniedException": 403,
-    "resourceNotFoundException": 404,
-    "modelTimeoutException": 408,
-    "modelErrorException": 424,
-    "modelStreamErrorException": 424,
-    "throttlingException": 429,
-    "internalServerException": 500,
-    "serviceUnavailableException": 503,
+    "ValidationException": 400,
+    "AccessDeniedException": 403,
+    "ResourceNotFoundException": 404,
+    "ModelTimeoutException": 408,
+    "ModelErrorException": 424,
+    "ModelStreamErrorException": 424,
+    "ThrottlingException": 429,
+    "InternalServerException": 500,
+    "ServiceUnavailableException": 503,
 }
 """The status that an exception inside a stream would have had before it.
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStreamOutput.html"""
@@ -199,7 +199,8 @@ class ConverseDecoder:
         else:
             name = str(frame.headers.get(":error-code"))
             body = to_json({"message": str(frame.headers.get(":error-message") or "")})
-        status = EXCEPTIONS.get(name[:1].lower() + name[1:], 500)
+        name = name[:1].upper() + name[1:]  # as it is called before a stream
+        status = EXCEPTIONS.get(name, 500)
         return self._map_error(WireResponse(status, {"x-amzn-errortype": name}, body), self._target)
 
 

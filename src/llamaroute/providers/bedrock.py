@@ -207,7 +207,7 @@ class BedrockAdapter:
         error = map_http_error(WireResponse(response.status, response.headers, to_json(said)), target, known)
         error.code, error.raw = code or None, body.raw
         original = data.get("originalStatusCode")  # of a ModelErrorException: what the model itself answered
-        if type(error) is ServerError and isinstance(original, int) and 400 <= original < 500:
+        if type(error) is ServerError and original in range(400, 500) and original not in (408, 429):
             error.retryable = False
         return error
 
