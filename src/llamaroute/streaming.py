@@ -80,7 +80,7 @@ class StreamState:
         if isinstance(error, ProviderError):
             for candidate in self.call.candidates:
                 if candidate.target.name == self.reply.target.name:
-                    redact(error, candidate)
+                    redact(error, candidate, self.call.ledger.signed)
         return Outcome(self.answer.usage, error, interrupted)
 
     def settle(self, *, interrupted: bool) -> None:

@@ -97,6 +97,8 @@ class Ledger:
     sent: float = 0.0
     """When the last request went out."""
     first_token: float | None = None
+    signed: Mapping[str, str] | None = field(default=None, repr=False)
+    """Headers of the last request as they were sent, credentials and all."""
 
     def blame(self, target: Target, error: ProviderError) -> None:
         """Make sure that `error` has a row: one raised before anything was sent has left none."""

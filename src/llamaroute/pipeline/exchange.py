@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -34,6 +35,10 @@ MAX_BUFFER = 64 << 10
 
 SHORTEST_SECRET = 6
 """Characters; shorter ones would be found in ordinary words."""
+
+_CREDENTIAL_HEADER = re.compile(r"(?i)authorization|token|secret|key|cookie")
+_CREDENTIAL = re.compile(r"[^\s,;=]{24,}")
+"""Longer than any word of an authorization header, such as the names of the headers that were signed."""
 
 COMMITTING = (TextDelta, ToolCallStarted, Finished, ReasoningDelta)
 """Events that commit a stream: from here on it is never silently repeated."""
@@ -74,13 +79,22 @@ def exchange(call: Call) -> Plan[Reply]:
         error.provider = error.provider or target.provider
         error.target = error.target or target.name
         error.model = error.model or target.model
-        redact(error, call.candidate)
+        redact(error, call.candidate, call.ledger.signed)
         raise
 
 
-def redact(error: ProviderError, candidate: Candidate) -> None:
-    """Hosts echo the key they refuse: it stays out of what is printed and logged."""
-    secrets: Sequence[str] = getattr(candidate.auth, "secrets", ())
+def redact(error: ProviderError, candidate: Candidate, signed: Mapping[str, str] | None = None) -> None:
+    """Hosts echo the key they refuse, or the whole signed request: it stays out of what is printed and logged.
+
+    Args:
+        error: what is changed.
+        candidate: whose credentials are taken out.
+        signed: headers of the request as it was sent; its signature is taken out as well.
+    """
+    secrets: list[str] = list(getattr(candidate.auth, "secrets", ()))
+    for name, value in signed.items() if signed is not None else ():
+        if _CREDENTIAL_HEADER.search(name):
+            secrets += _CREDENTIAL.findall(value)
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET and (secret in str(error.args) or secret in str(error.raw)):
             error.args = tuple(_without(secret, value) for value in error.args)
@@ -109,6 +123,7 @@ def send_signed(call: Call, request: WireRequest) -> Plan[Head]:
         if auth.stale(_wall(call)):
             yield Blocking(auth.refresh, call.deadline, flights=call.candidate.flights)
         signed = auth.sign(_with_headers(request, call), _wall(call))
+        ledger.signed = signed.headers
         head: Head = yield Send(signed, call.target, limits.connect, limits.answer(stream=call.stream), call.deadline)
         ledger.connect = head.connect
         ledger.sent = head.sent or ledger.now  # a transport of a user's own may not say
