@@ -133,6 +133,8 @@ def check_value(shape: Any, value: Any) -> None:
 
 
 def _check_deeper(shape: Any, value: Any) -> None:
+    if getattr(shape, "is_document_type", False):
+        return
     if shape.type_name == "structure":
         for name, part in value.items():
             if name in shape.members:
