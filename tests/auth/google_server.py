@@ -63,6 +63,8 @@ class Google:
         """Requests to the model: path and headers."""
         self.refusals: list[tuple[int, Any]] = []
         self.life = 3599
+        self.dns = ""
+        """Of an endpoint: the host of its own, if any."""
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -155,6 +157,15 @@ class Google:
                 "status": "UNAUTHENTICATED",
             }
             return _send(handler, 401, [{"error": error}])
+        if handler.command == "GET":
+            name = urlsplit(handler.path).path.partition("/v1/")[2]
+            own = {"dedicatedEndpointEnabled": True, "dedicatedEndpointDns": self.dns} if self.dns else {}
+            created = "2026-11-23T00:00:00Z"
+            return _send(
+                handler,
+                200,
+                {"name": name, "createTime": created, "deployedModels": [{"id": "1", "model": "m"}], **own},
+            )
         message = {"role": "assistant", "content": "Hello."}
         return _send(handler, 200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
