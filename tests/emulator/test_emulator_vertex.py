@@ -236,11 +236,44 @@ def test_recorded_errors_have_this_shape(emu: Emulator) -> None:
         "content-length", "content-type", "date", "server", "vary", "x-content-type-options", "x-frame-options",
         "x-xss-protection", "connection",
     }  # fmt: skip
-    missing = httpx.post(base(emu) + "/chat/completions", json={}, headers={"x-goog-api-key": "AIza"})
-    (detail,) = missing.json()[0]["error"]["details"]
-    assert (detail["@type"], detail["domain"]) == ("type.googleapis.com/google.rpc.ErrorInfo", "googleapis.com")
-    assert detail["metadata"]["service"] == "aiplatform.googleapis.com"
+    missing = httpx.post(
+        base(emu, version="v1beta1") + "/chat/completions", json={}, headers={"x-goog-api-key": "AIza"}
+    )
+    assert missing.json()[0]["error"] == {
+        "code": 401,
+        "message": "API keys are not supported by this API. Expected OAuth2 access token or other authentication "
+        "credentials that assert a principal. See https://cloud.google.com/docs/authentication",
+        "status": "UNAUTHENTICATED",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "CREDENTIALS_MISSING",
+                "domain": "googleapis.com",
+                "metadata": {
+                    "service": "aiplatform.googleapis.com",
+                    "method": "google.cloud.aiplatform.v1beta1.PredictionService.ChatCompletions",
+                },
+            }
+        ],
+    }
     assert missing.headers["content-type"] == "application/json; charset=UTF-8"
+
+
+def test_errors_name_the_method(emu: Emulator) -> None:
+    methods = {
+        f"/vertex/v1/{PLACE}/endpoints": "v1.EndpointService.ListEndpoints",
+        f"/vertex/v1beta1/{ENDPOINT}": "v1beta1.EndpointService.GetEndpoint",
+        f"POST/vertex/v1/{ENDPOINT}:rawPredict": "v1.PredictionService.RawPredict",
+        "/v1/publishers/meta/models": "v1.ModelGardenService.ListPublisherModels",
+        "/v1/publishers/meta/models/x": "v1.ModelGardenService.GetPublisherModel",
+        f"POST/vertex-endpoint/v1/{ENDPOINT}:predict": "v1.PredictionService.Predict",
+        f"POST/vertex-endpoint/v1/{ENDPOINT}/chat/completions": "v1.PredictionService.ChatCompletions",
+        f"POST/vertex-endpoint/v1/{ENDPOINT}/invoke/v1/models": "v1.PredictionService.Invoke",
+    }
+    for path, method in methods.items():
+        verb, slash, rest = path.partition("/")
+        error = httpx.request(verb or "GET", emu.url + slash + rest).json()["error"]
+        assert error["details"][0]["metadata"]["method"] == f"google.cloud.aiplatform.{method}"
 
 
 def test_other_projects_look_like_a_lack_of_permission(emu: Emulator) -> None:

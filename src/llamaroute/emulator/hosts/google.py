@@ -44,6 +44,9 @@ class Google(GoogleHost):
     service: ClassVar[str] = "iamcredentials.googleapis.com"
     scopes = (CLOUD_PLATFORM, "https://www.googleapis.com/auth/iam")
 
+    def rpc(self, request: RecordedRequest) -> str:
+        return "google.iam.credentials.v1.IAMCredentials.GenerateAccessToken"
+
     def is_inference(self, request: RecordedRequest) -> bool:
         return False
 

@@ -100,24 +100,30 @@ class GoogleHost(Host):
             return
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip()
+        if token == self.key and scheme.lower() == "bearer":
+            return
         if scheme.lower() != "bearer" or not token:
             api_key = "x-goog-api-key" in request.headers or "key" in request.query
-            text = _API_KEY if api_key else _NO_CREDENTIALS
-            raise RefusedError(self.google_error(request, 401, text, reason="CREDENTIALS_MISSING"))
-        if token == self.key:
-            return
+            raise self._unknown_caller(request, 401, "CREDENTIALS_MISSING", _API_KEY if api_key else _NO_CREDENTIALS)
         states = [self.options.tokens.state(token, scope) for scope in self.scopes]
         match "valid" if "valid" in states else states[0]:
-            case "valid":
-                return
             case "wrong-audience":
-                text, reason = "Request had insufficient authentication scopes.", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"
-                raise RefusedError(self.google_error(request, 403, text, reason=reason))
+                text = "Request had insufficient authentication scopes."
+                raise self._unknown_caller(request, 403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", text)
             case "expired" | "revoked":
-                raise RefusedError(self.google_error(request, 401, None, reason="ACCESS_TOKEN_EXPIRED"))
+                raise self._unknown_caller(request, 401, "ACCESS_TOKEN_EXPIRED")
             case "unknown":
                 if not self._self_signed(token):
-                    raise RefusedError(self.google_error(request, 401, None, reason="ACCESS_TOKEN_TYPE_UNSUPPORTED"))
+                    raise self._unknown_caller(request, 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED")
+
+    def rpc(self, request: RecordedRequest) -> str:
+        """The full name of the method that the path stands for, as errors tell it."""
+        raise NotImplementedError
+
+    def _unknown_caller(
+        self, request: RecordedRequest, status: int, reason: str, text: str | None = None
+    ) -> RefusedError:
+        return RefusedError(self.google_error(request, status, text, reason=reason, method=self.rpc(request)))
 
     def _self_signed(self, token: str) -> bool:
         """Service accounts may sign their own bearer token (https://google.aip.dev/auth/4111)."""

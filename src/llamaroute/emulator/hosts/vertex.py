@@ -83,6 +83,20 @@ class Vertex(GoogleHost, OpenAIShaped):
     def wraps_errors(self, request: RecordedRequest) -> bool:
         return self.is_inference(request) and self.quirk("vertex-array-errors")
 
+    def rpc(self, request: RecordedRequest) -> str:
+        version, _, rest = request.path.lstrip("/").partition("/")
+        last = rest.rpartition("/")[2]
+        if rest.startswith("publishers/"):
+            method = "ModelGardenService." + ("ListPublisherModels" if last == "models" else "GetPublisherModel")
+        elif last == "completions":
+            method = "PredictionService.ChatCompletions"
+        elif ":" in last:
+            verb = last.partition(":")[2]
+            method = f"PredictionService.{verb[:1].upper()}{verb[1:]}"
+        else:
+            method = "EndpointService." + ("ListEndpoints" if last == "endpoints" else "GetEndpoint")
+        return f"google.cloud.aiplatform.{version}.{method}"
+
     async def handle(self, call: Call) -> Answer:
         request = call.request
         in_project, publisher = _IN_PROJECT.fullmatch(request.path), _PUBLISHER.fullmatch(request.path)

@@ -100,6 +100,13 @@ class VertexEndpoint(GoogleHost):
         settings |= {"model": self.models[0]}
         return settings if self.key is None else {**settings, "access_token": self.key}
 
+    def rpc(self, request: RecordedRequest) -> str:
+        match = _PATH.fullmatch(request.path)
+        verb = match["verb"].lstrip(":") if match else ""
+        method = {"/chat/completions": "ChatCompletions"}.get(verb) or verb[:1].upper() + verb[1:]
+        version = request.path.split("/", 2)[1]
+        return f"google.cloud.aiplatform.{version}.PredictionService.{'Invoke' if '/' in method else method}"
+
     def is_inference(self, request: RecordedRequest) -> bool:
         match = _PATH.fullmatch(request.path)
         return match is not None and match["inner"] in (None, "/v1/chat/completions", "/generate")
