@@ -6,13 +6,17 @@ host: request, and response with status, headers, body).
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from botocore.eventstream import EventStreamBuffer
 
 from llamaroute.emulator import Emulator, Reply
 
@@ -212,3 +216,116 @@ def test_error_texts() -> None:
                 "code": "model_not_supported",
             }
         }  # fmt: skip
+
+
+# ── Bedrock: JSON and binary frames ──
+
+BEDROCK_LEFT_OUT = {
+    "error-400--pydantic-ai--return-content-uploaded-file-document-bedrock-claude-1": "a rule of Claude",
+    "error-400--pydantic-ai--rn-matrix-direct-uploaded-file-document-bedrock-nova-1": "a rule of Nova",
+    "error-400--ruby-llm--a-2-lite-v1-0-handles-context-length-exceeded-errors-0": "Nova's words",
+    "stream--pydantic-ai--bedrock-model-stream-empty-text-delta-0": "a reasoning model",
+}
+STRANGER = (
+    "AWS4-HMAC-SHA256 Credential=AKIANOBODY/20261123/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=0"
+)
+
+
+def bedrock_cases() -> list[Any]:
+    if FOLDER is None:
+        return [pytest.param(None, id="none")]
+    paths = sorted(path for path in Path(FOLDER, "bedrock").glob("*.json") if path.stem not in BEDROCK_LEFT_OUT)
+    return [pytest.param(json.loads(path.read_text()), id=path.stem) for path in paths]
+
+
+def bedrock_frames(data: bytes) -> list[tuple[list[tuple[str, str]], Any]]:
+    buffer = EventStreamBuffer()
+    buffer.add_data(data)
+    return [(list(event.headers.items()), json.loads(event.payload)) for event in buffer]
+
+
+def bedrock_reply(case: dict[str, Any]) -> Reply:
+    """A reply that says what the recording says."""
+    if "body_base64" not in case["response"]:
+        answer = json.loads(case["response"]["body"])
+        text = "".join(block["text"] for block in answer["output"]["message"]["content"])
+        return Reply(text, finish_reason=answer["stopReason"], exact=True)
+    text, calls, finish = "", [], None
+    for headers, payload in bedrock_frames(base64.b64decode(case["response"]["body_base64"])):
+        kind = dict(headers).get(":event-type")
+        if kind == "contentBlockDelta":
+            text += payload["delta"]["text"]
+        elif kind == "contentBlockStart":
+            calls.append((payload["start"]["toolUse"]["name"], ""))
+        elif kind == "messageStop":
+            finish = payload["stopReason"]
+    return Reply(text, tool_calls=calls, finish_reason=finish, exact=True)
+
+
+def bedrock_emulator(case: dict[str, Any]) -> Emulator:
+    """An emulator in the state in which the recorded answer was given."""
+    response = case["response"]
+    said = response.get("body", "")
+    quirks = [] if "serverToolUsage" in str(response) or "body_base64" in response else ["no-bedrock-server-tool-usage"]
+    if "body_base64" in response and b"serverToolUsage" not in base64.b64decode(response["body_base64"]):
+        quirks.append("no-bedrock-server-tool-usage")
+    served = "us.meta.llama0" if "identifier is invalid" in said else case["model"]
+    size = 500 if "Input is too long" in said else 1_000_000
+    emu = Emulator(
+        models={"bedrock": [f"us.{served}" if "on-demand" in said else served]},
+        context={"bedrock": size},
+        quirks=quirks,
+    )
+    if response["status"] == 500:
+        emu.fault(status=500)
+    if response["status"] == 200:
+        emu.reply(bedrock_reply(case))
+    if case["what"].startswith("stream cut"):
+        frames = bedrock_frames(base64.b64decode(response["body_base64"]))
+        kind = dict(frames[-1][0])[":exception-type"]
+        emu.fault(error_after=2, code=kind[0].upper() + kind[1:])
+    return emu
+
+
+@pytest.mark.skipif(FOLDER is None, reason="recorded cases: not run (LLAMAROUTE_CASES is not set)")
+@pytest.mark.parametrize("case", bedrock_cases())
+def test_bedrock_shape(case: dict[str, Any]) -> None:
+    response = case["response"]
+    body = json.dumps(case["request"]["body"] or {"messages": [{"role": "user", "content": [{"text": "Hello"}]}]})
+    body = re.sub(r"<\d+ base64 characters removed>", "AAAA", body)
+    with bedrock_emulator(case) as emu:
+        key = STRANGER if response["status"] == 403 else f"Bearer {emu.key('bedrock')}"
+        url = emu.base_url("bedrock") + case["request"]["url"].partition(".amazonaws.com")[2]
+        headers = {"authorization": key, "content-type": "application/json"}
+        answer = httpx.post(url, content=body, headers=headers, timeout=10)
+    assert answer.status_code == response["status"], answer.text
+    for name in ("content-type", "x-amzn-errortype"):
+        if name in response["headers"]:
+            assert answer.headers[name] == response["headers"][name]
+    assert "x-amzn-requestid" in answer.headers
+    if "body_base64" not in response:
+        real, mine = json.loads(response["body"]), answer.json()
+        assert shape(mine) == shape(real)
+        if response["status"] == 200:
+            assert json.dumps({**mine, "metrics": 0, "usage": 0}) == json.dumps({**real, "metrics": 0, "usage": 0})
+            assert list(mine["usage"]) == list(real["usage"])
+        else:
+            assert mine == real, "errors word for word"
+        return
+    seen, made = bedrock_frames(base64.b64decode(response["body_base64"])), bedrock_frames(answer.content)
+    assert _told(made) == _told(seen)
+    by_hand = "author-written" in case["fidelity"] or case["response"]["headers"]["x-amzn-requestid"].startswith(
+        "test-"
+    )
+    for kind, payload in {dict(headers)[headers[0][0]]: payload for headers, payload in seen}.items():
+        (*_, same) = (payload for headers, payload in made if dict(headers)[headers[0][0]] == kind)
+        if kind.endswith("Exception"):  # frames written by hand: the text alone
+            assert same.keys() >= payload.keys()
+            continue
+        assert shape(same) == shape(payload)
+        assert by_hand or list(same) == list(payload)
+
+
+def _told(frames: list[tuple[list[tuple[str, str]], Any]]) -> list[list[tuple[str, str]]]:
+    """The headers of all frames; neighbours of one kind count once, since texts are cut elsewhere."""
+    return [headers for headers, _ in groupby(frames, key=lambda frame: frame[0])]

@@ -240,11 +240,9 @@ class Bedrock(AwsHost):
         check_shape(body, refuse_unknown=self.quirk("bedrock-unknown-members"))
         body = without_nulls(body)
         is_llama = "meta.llama" in target
+        check(body, target)
         if is_llama and self.quirk("bedrock-llama-rules"):
-            check(body)
             check_llama(body, streams=streams, stream_tools=self.quirk("bedrock-stream-tools"))
-        else:
-            check(body)
         prompt = read(body, default_max_tokens=LLAMA_MAX_TOKENS if is_llama else None)
         if prompt.tokens > self.context:
             raise BadRequestError("The model returned the following errors: Input is too long for requested model.")

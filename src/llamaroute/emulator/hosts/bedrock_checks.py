@@ -61,6 +61,11 @@ def _unsupported(name: str) -> BadRequestError:
     return BadRequestError(f"This model doesn't support the {name} field. Remove {name} and try again.")
 
 
+def _unknown_block(kind: str) -> BadRequestError:
+    text = f"This model doesn't support the {kind} content block that you provided."
+    return BadRequestError(f"{text} Update the content block and try again.")
+
+
 def _malformed(key: str) -> BadRequestError:
     text = f"Malformed input request: #: extraneous key [{key}] is not permitted, please reformat your input"
     return BadRequestError(f"{_MODEL}{text} and try again.")
@@ -69,8 +74,8 @@ def _malformed(key: str) -> BadRequestError:
 # ── rules of the API ──
 
 
-def check(body: Mapping[str, Any]) -> None:
-    """What every model refuses."""
+def check(body: Mapping[str, Any], model: str) -> None:
+    """What every model refuses, but for videos, which Nova takes."""
     messages = body.get("messages") or ()
     if not messages:
         raise BadRequestError("A conversation must start with a user message.")
@@ -82,6 +87,9 @@ def check(body: Mapping[str, Any]) -> None:
     turns = merged(messages)
     _results(turns, has_tools="toolConfig" in body)
     for index, turn in enumerate(turns):
+        for kind in turn.kinds():
+            if kind in ("video", "audio") and "amazon.nova" not in model:
+                raise _unknown_block(kind)
         for block in turn.blocks:
             if "image" in block and turn.role != "user":  # the text is invented
                 raise BadRequestError(f"messages.{index}.content: Images can be provided in user messages only.")
@@ -209,9 +217,8 @@ def check_llama(body: Mapping[str, Any], *, streams: bool, stream_tools: bool) -
 def _block(kind: str, role: str) -> None:
     if role == "system":  # the text is invented
         raise BadRequestError("This model doesn't support the system role in messages. Use the system field instead.")
-    if kind in ("video", "audio", "reasoningContent", "citationsContent", "searchResult"):
-        text = f"This model doesn't support the {kind} content block that you provided."
-        raise BadRequestError(f"{text} Update the content block and try again.")
+    if kind in ("reasoningContent", "citationsContent", "searchResult"):
+        raise _unknown_block(kind)
     if kind == "cachePoint":
         raise _uncached()
     if kind in ("toolAddition", "toolRemoval"):
