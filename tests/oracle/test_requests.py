@@ -124,6 +124,8 @@ TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     "databricks": ("databricks", {"host": "host", "api": "openai"}),
     "databricks-invocations": ("databricks", {"host": "host"}),
     "databricks-gateway": ("databricks", {"host": "host", "api": "gateway"}),
+    "vertex": ("vertex", {"project": "p"}),
+    "vertex-endpoint": ("vertex", {"project": "p", "api": "endpoint", "endpoint_id": "1"}),
     "local": ("local", {"mmproj": "mmproj.gguf"}),
 }
 
@@ -143,7 +145,18 @@ BEYOND_OPENAI = {
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize(
-    "name", ["openai-compatible", "huggingface", "local", "cloudflare", "azure-v1", "databricks", "databricks-gateway"]
+    "name",
+    [
+        "openai-compatible",
+        "huggingface",
+        "local",
+        "cloudflare",
+        "azure-v1",
+        "databricks",
+        "databricks-gateway",
+        "vertex",
+        "vertex-endpoint",
+    ],
 )
 def test_openais_types_take_the_body(name: str, request_: str, stream: bool) -> None:
     wanted = (

@@ -67,6 +67,8 @@ class Case:
         if self.folder == "databricks":
             api = "invocations" if self.url.endswith("/invocations") else "openai"
             return {"kind": "databricks", "host": "adb-0.0.azuredatabricks.net", "token": "k", "api": api, "model": "m"}
+        if self.folder == "vertex":
+            return {"kind": "vertex", "project": "p", "access_token": "k"}
         if self.folder == "huggingface":
             return {"kind": "huggingface", "api_key": "k", "model": "m"}
         if self.folder == "openai-compatible-other" or self.folder.startswith("selfhosted-"):
@@ -120,9 +122,9 @@ class Playing:
         pass
 
 
-def play(case: Case, piece: int) -> str:
-    """What comes out, as one line."""
-    table = case.table
+def play(case: Case, piece: int, table: dict[str, Any] | None = None) -> str:
+    """What comes out, as one line; `table` is another account than the case's own."""
+    table = table or case.table
     if table is None:
         return "no provider of this version"
     if not case.chat:
