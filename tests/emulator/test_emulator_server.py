@@ -211,6 +211,8 @@ def test_providers(emu: Emulator) -> None:
     assert settings["cloudflare"]["account_id"] == "0123456789abcdef0123456789abcdef"
     assert settings["openai"]["kind"] == "openai-compatible"
     assert settings["huggingface"]["base_url"] == emu.url + "/huggingface/v1"
+    kinds = [table["kind"] for table in settings.values()]
+    assert len(set(kinds)) == len(kinds) == 7, "one host of each networked kind"
     assert set(emu.providers("vllm", "tgi")) == {"vllm", "tgi"}
 
 

@@ -24,7 +24,7 @@ __all__ = ["Emulator"]
 
 _log = logging.getLogger(__name__)
 _NO_EVENTS: tuple[str, ...] = ()
-_EXAMPLES = ("cloudflare", "huggingface", "openai")
+_EXAMPLES = ("cloudflare", "huggingface", "openai", "azure", "databricks", "vertex", "bedrock")
 
 
 @dataclass
