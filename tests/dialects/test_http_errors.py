@@ -36,6 +36,17 @@ TARGET = target_of(SPEC, {"base_url": "http://host/v1"}, "m")
             ("extra_forbidden",),
         ),
         ({"statusCode": 401, "message": "m"}, "m", ("401",)),
+        (
+            {
+                "error": {
+                    "code": "Bad Request",
+                    "message": '{"object": "error", "message": "m", "type": "t", "code": 400}',
+                }
+            },
+            "m",
+            ("400", "t", "Bad Request"),
+        ),
+        ({"error": {"message": '{"object":"error", cut'}}, '{"object":"error", cut', ()),
         ({"status": 400, "code": "content_filter", "message": "m", "type": None}, "m", ("content_filter",)),
         (
             {"error": {"message": "m", "innererror": {"content_filter_result": {"hate": {"filtered": True}}}}},

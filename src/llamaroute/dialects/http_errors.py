@@ -189,6 +189,8 @@ def read_error_value(data: Any) -> ErrorBody:
         return ErrorBody(str(first.get("message") or ""), _codes(first.get("code")), data)
     if isinstance(inner, Mapping):
         message = inner.get("message") or inner.get("error") or inner.get("detail") or ""
+        if (wrapped := _wrapped(message)) is not None:
+            return replace(wrapped, codes=(*wrapped.codes, *_codes(inner.get("code"))), raw=data)
         limit, tokens = inner.get("n_ctx"), inner.get("n_prompt_tokens")
         return ErrorBody(
             with_filters(message if isinstance(message, str) else str(message), inner),
@@ -204,6 +206,16 @@ def read_error_value(data: Any) -> ErrorBody:
     message = data.get("message") or data.get("msg") or ""
     codes = _codes(data.get("code"), data.get("error_code"), data.get("type"), data.get("statusCode"))
     return ErrorBody(with_filters(str(message), data), codes, data)
+
+
+def _wrapped(message: Any) -> ErrorBody | None:
+    """The error of the server behind a gateway that hands it on as text (Azure: meta-llama/llama-cookbook#938)."""
+    if not isinstance(message, str) or not re.match(r'\s*\{\s*"object"\s*:\s*"error"', message):
+        return None
+    try:
+        return read_error_value(loads(message.encode("utf-8", "replace"), "the error"))
+    except ProtocolError:
+        return None
 
 
 def _cut(message: str) -> str:

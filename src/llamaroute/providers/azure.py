@@ -28,6 +28,7 @@ from ..errors import (
     RateLimitError,
 )
 from ..spi import HeaderText, ProviderSettings, ProviderSpec, Target, WireRequest
+from ..types.capability import ModelRow, ParameterRule
 from ..types.messages import Message
 from ..types.request import ChatRequest
 
@@ -224,6 +225,14 @@ class AzureChat(OpenAIChat):
         return replace(wire, headers={**wire.headers, **headers}) if headers else wire
 
 
+def _refine(row: ModelRow, options: AzureSettings) -> ModelRow:
+    """The Model Inference API documents a narrower range than OpenAI's (`typespec` in the catalogue)."""
+    if options.api != "models":
+        return row
+    rule = ParameterRule(minimum=0, maximum=1, note="api = 'v1' takes up to 2")
+    return row.evolve(parameters={**row.parameters, "temperature": rule})
+
+
 _VARIABLES = (
     ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),  # OpenAI's package, and Microsoft's samples
     ("AZURE_AI_INFERENCE_ENDPOINT", "AZURE_AI_INFERENCE_CREDENTIAL"),  # langchain-azure-ai
@@ -255,6 +264,7 @@ SPEC = ProviderSpec(
     auth="llamaroute.auth.azure:azure",
     settings=AzureSettings,
     from_env=_from_env,
+    refine=_refine,
     default_model="llama-4-scout",
     env=("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
     extra="azure",

@@ -274,3 +274,14 @@ def test_from_env(env: dict[str, str], table: dict[str, Any] | None) -> None:
     assert found == table
     if found is not None:
         SPEC.settings.model_validate({"kind": "azure", **found})
+
+
+@pytest.mark.parametrize("model", ["llama-4-scout", "llama-4-maverick", "my-deployment"])
+def test_the_older_apis_range_of_temperature(model: str) -> None:
+    rule = target(model, api="models", models={"my-deployment": "d"}).row.parameters["temperature"]
+    assert (rule.refusal(1.0), rule.refusal(1.1)) == (
+        None,
+        "the host takes values between 0 and 1 (api = 'v1' takes up to 2)",
+    )
+    rules = target(model, models={"my-deployment": "d"}).row.parameters
+    assert "temperature" not in rules or rules["temperature"].refusal(1.1) is None
