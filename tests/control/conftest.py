@@ -15,6 +15,12 @@ from llamaroute.emulator import Emulator
 Discover = Callable[..., lr.Discovery]
 
 
+def one(found: lr.Discovery) -> lr.DiscoveryProblem:
+    """The only problem there is."""
+    assert len(found.problems) == 1, found.problems
+    return found.problems[0]
+
+
 @pytest.fixture
 def emu() -> Iterator[Emulator]:
     with Emulator() as running:
@@ -35,13 +41,13 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 def discover() -> Discover:
     """Ask both clients what the one account of `tables` can call, and give what both say."""
 
-    def ask(tables: dict[str, dict[str, Any]], **options: Any) -> lr.Discovery:
+    def ask(tables: dict[str, Any], *, env: dict[str, str] | None = None, **options: Any) -> lr.Discovery:
         (name,) = tables
-        with lr.Client({"providers": tables}, env=options.pop("env", None)) as client:
+        with lr.Client({"providers": tables}, env=env) as client:
             said = client.discover(name, **options)
 
         async def same() -> lr.Discovery:
-            async with lr.AsyncClient({"providers": tables}) as client:
+            async with lr.AsyncClient({"providers": tables}, env=env) as client:
                 return await client.discover(name, **options)
 
         other = asyncio.run(same())

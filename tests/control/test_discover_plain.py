@@ -12,13 +12,10 @@ import pytest
 import llamaroute as lr
 from llamaroute.emulator import Emulator
 
+from .conftest import one
+
 SCOUT = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 CF_SCOUT = "@cf/meta/llama-4-scout-17b-16e-instruct"
-
-
-def one(found: lr.Discovery) -> lr.DiscoveryProblem:
-    assert len(found.problems) == 1, found.problems
-    return found.problems[0]
 
 
 # -- cloudflare -------------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """Which models, deployments, profiles and endpoints an account can call, asked of the host's control plane.
 
-Hosts that list with a plain GET are asked over the account's own transport; where a vendor's SDK knows more (boto3,
-google-cloud-aiplatform, databricks-sdk) it is imported when needed, and a missing one is a problem that says which
-extra brings it.
+Hosts that list with a plain GET are asked over the account's own transport; for AWS and Google, boto3 and
+google-cloud-aiplatform ask, imported when needed, and a missing one is a problem that says which extra brings it.
 """
 
 from __future__ import annotations
@@ -28,6 +27,10 @@ _MODULES = {
     "huggingface": "huggingface",
     "openai-compatible": "openai_compatible",
     "local": "local",
+    "azure": "azure",
+    "databricks": "databricks",
+    "vertex": "vertex",
+    "bedrock": "bedrock",
 }
 """Kind -> the module here that asks its control plane."""
 

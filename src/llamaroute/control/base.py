@@ -7,6 +7,7 @@ way becomes a problem with its remedy and never an exception: an account that ma
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -53,7 +54,7 @@ class Survey:
         self.call = call
         self.env = env
         self.answered = False
-        self._found: dict[tuple[FoundKind, str, str | None], Discovered] = {}
+        self._found: dict[tuple[FoundKind, str], Discovered] = {}
         self._problems: list[DiscoveryProblem] = []
         self._named = {name: row.model for row in account.rows for name in (row.model, row.model_id)}
 
@@ -96,14 +97,35 @@ class Survey:
         known = next((match for name in (model or "", *names, id) if (match := catalog.identify(name))), model)
         if known is None and not any(map(catalog.is_llama_4, (id, *names))):
             return
-        name, kind = self.account.name, self.account.spec.name
-        earlier = self._found.get((what, id, region))
-        if earlier is None or (earlier.callable is None and callable is not None):
-            self._found[what, id, region] = Discovered(name, kind, id, known, what, region, status, callable, note)
+        found = Discovered(self.account.name, self.account.spec.name, id, known, what, region, status, callable, note)
+        if (earlier := self._found.get((what, id))) is not None:  # another listing has it, too
+            found = replace(
+                earlier,
+                region=earlier.region or region,
+                status=earlier.status or status,
+                callable=callable if earlier.callable is None else earlier.callable,
+                note=earlier.note or note,
+            )
+        self._found[what, id] = found
 
-    def refine(self, change: Callable[[Discovered], Discovered]) -> None:
-        """Change what has been found, when a later answer says more about it."""
-        self._found = {key: change(found) for key, found in self._found.items()}
+    def found(self) -> tuple[Discovered, ...]:
+        """What has been found so far."""
+        return tuple(self._found.values())
+
+    def change(self, found: Discovered) -> None:
+        """Say more about something that was found: a later answer knows it."""
+        self._found[found.what, found.id] = found
+
+    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Mapping[str, str]:
+        """The headers of a vendor's SDK with the account's credentials among them. Blocks where a token is due."""
+        return self.signed(WireRequest(method, url, headers, body)).headers
+
+    def signed(self, request: WireRequest) -> WireRequest:
+        """A request with the account's credentials. Blocks where a token is due."""
+        auth = self.call.candidate.auth
+        if auth.stale(time.time()):
+            auth.refresh()
+        return auth.sign(request, time.time())
 
     @property
     def refused(self) -> bool:
@@ -153,7 +175,10 @@ class Survey:
         return self.attempt(ask(), what, may=may, auth=auth)
 
     def blocking(self, work: Callable[[], T], what: str, *, may: str) -> Plan[T | None]:
-        """What `work` gives, which may block (a vendor's SDK), or None after a problem was written down."""
+        """What `work` gives, which may block (a vendor's SDK), or None after a problem was written down.
+
+        `work` raises errors of ours alone.
+        """
 
         def ask() -> Generator[Op, Any, T]:
             value: T = yield Blocking(work, self.call.deadline)
@@ -201,7 +226,7 @@ def problem_of(error: LlamarouteError, what: str, may: str, key: str) -> Discove
     said = f"{what}: {text}" if status is None else f"{what}: {text} (status {status})"
     match error:
         case ConfigError():
-            return DiscoveryProblem("not-installed" if isinstance(error.__cause__, ImportError) else "settings", text)
+            return DiscoveryProblem("not-installed" if "pip install" in text else "settings", text)
         case PermissionDeniedError():
             return DiscoveryProblem("permission", said, may)
         case AuthenticationError():

@@ -47,7 +47,8 @@ def discover(survey: Survey) -> Plan[None]:
             )
     yield from _look_at_token(survey)
     if survey.refused:
-        survey.refine(lambda found: replace(found, callable=False))
+        for found in survey.found():
+            survey.change(replace(found, callable=False))
 
 
 def _note(provider: dict[str, Any]) -> str:

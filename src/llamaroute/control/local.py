@@ -19,8 +19,7 @@ def discover(survey: Survey) -> Plan[None]:
 
     def look() -> str:
         if find_spec("xllamacpp") is None:
-            error = ConfigError(f"{survey.key}: the engine is not installed; pip install 'llamaroute[local]'")
-            raise error from ImportError("xllamacpp")
+            raise ConfigError(f"{survey.key}: the engine is not installed; pip install 'llamaroute[local]'")
         return str(find(name, key=f"{survey.key}.model"))
 
     path = yield from survey.blocking(look, "the model", may="")
