@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import json
 import zlib
 from collections.abc import Mapping
@@ -292,6 +294,10 @@ RULES: list[Any] = [
      "This model doesn't support the s3Uri field. Remove s3Uri and try again."),
     ("no image", {"messages": [user(picture(b"not an image"))]},
      "The model returned the following errors: The provided image does not match the specified image format."),
+    ("changed tools", {"messages": [user(text("x"), {"toolRemoval": {"tool": {"name": "a"}}})]},
+     "doesn't support the toolRemoval field"),
+    ("a tool of the service", {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+     "doesn't support the toolConfig.tools.0.systemTool field"),
     ("fast", {"performanceConfig": {"latency": "optimized"}}, "doesn't support the performanceConfig.latency field"),
 ]  # fmt: skip
 
@@ -314,6 +320,12 @@ def test_rules(emu: Emulator, change: dict[str, Any], words: str) -> None:
          "base64"),
         ({"system": [text("x"), {"cachePoint": {"type": "default"}}]}, "AccessDeniedException", 403,
          "did not allow prompt caching"),
+        ({"toolConfig": {"tools": [WEATHER, {"cachePoint": {"type": "default"}}]}}, "AccessDeniedException", 403,
+         "did not allow prompt caching"),
+        ({"toolConfig": spec(strict="yes")}, "SerializationException", 400, "STRING_VALUE cannot be converted to Bool"),
+        ({"messages": [user({"image": {"format": "png", "source": {"bytes": 5}}})]}, "SerializationException", 400,
+         "NUMBER_VALUE cannot be converted to Blob"),
+        ({"requestMetadata": []}, "SerializationException", 400, "Start of list found where not expected"),
         ({"messages": [user(text("x"), {"cachePoint": {"type": "default"}})]}, "AccessDeniedException", 403,
          "did not allow prompt caching"),
     ],
@@ -385,6 +397,7 @@ def test_accepted(emu: Emulator, change: dict[str, Any]) -> None:
         {"messages": [user(text("x")), assistant(text("y"), use()), user(result(), text("z"))], "toolConfig": TOOLS},
         {"toolConfig": {**spec(strict=True), "toolChoice": {"any": {}}}},
         {"inferenceConfig": {"maxTokens": 9000}},
+        {"toolConfig": {**TOOLS, "toolChoice": {"tool": {"name": "get_weather"}}}},
         {"additionalModelRequestFields": {"inferenceConfig": {"topK": 5}}},
     ],
 )
@@ -448,6 +461,19 @@ def test_botocores_signature_is_right(emu: Emulator) -> None:
         assert send(signed(emu, path, body)).status_code == 200, path
     extra = {"X-Amz-Thing": "two   words", "Accept": "application/json"}
     assert send(signed(emu, path_of(), body, headers=extra)).status_code == 200
+
+
+def test_paths_are_signed_without_dots(emu: Emulator) -> None:
+    """The signature covers what is left of the path; the model asked for is the text on the wire."""
+    path = f"/model//x/.././{MAVERICK}/converse"
+    request = signed(emu, path, {"messages": HELLO})
+    url = httpx.URL(emu.url)
+    with contextlib.closing(http.client.HTTPConnection(url.host, url.port, timeout=5)) as connection:
+        connection.request("POST", "/bedrock" + path, request.data, dict(request.headers.items()))
+        response = connection.getresponse()
+        assert json.loads(response.read()) == {"message": "The provided model identifier is invalid."}
+        assert response.status == 400
+    assert emu.requests[0].path == path
 
 
 WRONG = "The request signature we calculated does not match the signature you provided."
@@ -546,3 +572,18 @@ def test_faults_have_the_hosts_errors(emu: Emulator) -> None:
         emu.fault(Fault(status=429), host=host, path="/")
         assert httpx.get(emu.base_url(host) + "/").status_code == 429
         assert httpx.post(emu.base_url(host) + "/").status_code in (403, 405)
+        emu.fault(Fault(error_first=True, message="sorry"), host=host, path="/")
+        assert "sorry" in httpx.get(emu.base_url(host) + "/").text
+
+
+def test_what_the_control_plane_does_not_know(emu: Emulator) -> None:
+    for path, words in (
+        ("/foundation-models/meta.llama9", "The provided model identifier is invalid."),
+        ("/foundation-model-availability/meta.llama9", "The provided model identifier is invalid."),
+        ("/inference-profiles?nextToken=x", "The provided token is invalid."),
+    ):
+        assert refused(send(signed(emu, path, method="GET"))) == words
+    said = refused(send(signed(emu, "/inference-profiles/us.none", method="GET")), "ResourceNotFoundException", 404)
+    assert said == "Inference profile us.none not found"
+    found = send(signed(emu, "/foundation-models?byCustomizationType=FINE_TUNING", method="GET")).json()
+    assert found == {"modelSummaries": []}
