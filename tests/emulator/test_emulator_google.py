@@ -112,6 +112,18 @@ def test_registered_keys_are_checked(keys, request_) -> None:
             account(emu, keys[0], "nobody@emulated-project.iam.gserviceaccount.com").refresh(request_)
 
 
+def test_without_cryptography_any_signature_will_do(keys, monkeypatch) -> None:
+    jwt_bearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    now = int(time.time())
+    claims = {"iss": EMAIL, "scope": SCOPE, "aud": "https://oauth2.googleapis.com/token", "iat": now, "exp": now + 60}
+    head, body, _ = signed(keys[0], claims).split(".")
+    form = {"grant_type": jwt_bearer, "assertion": f"{head}.{body}.AAAA"}
+    with Emulator(settings={"google": {"service_accounts": {EMAIL: keys[1]}}}) as emu:
+        assert httpx.post(emu.url + "/google/token", data=form).status_code == 400
+        monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+        assert httpx.post(emu.url + "/google/token", data=form).status_code == 200
+
+
 @pytest.mark.parametrize(("minutes", "accepted"), [(0, True), (4, True), (-4, True), (10, False), (-70, False)])
 def test_clock(emu: Emulator, keys, request_, monkeypatch, minutes: int, accepted: bool) -> None:
     helpers = importlib.import_module("google.auth._helpers")
@@ -195,7 +207,7 @@ def test_refused_grants(emu: Emulator, keys) -> None:
     own = signed(keys[0], {**right, "aud": emu.url + "/google/token", "iat": str(now), "exp": str(now + 60)})
     assert httpx.post(emu.url + "/google/token", data={"grant_type": jwt_bearer, "assertion": own}).status_code == 200
     none = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"none"}', b"{}", b"x"))
-    for assertion in ("", "a.b", "a.b.c", none):
+    for assertion in ("", "a.b", "a.b.c", "MQ.MQ.MQ", none):
         assert grant(emu, grant_type=jwt_bearer, assertion=assertion)[2] == "Invalid JWT Signature."
     assert grant(emu, grant_type="password") == (400, "unsupported_grant_type", "Invalid grant_type: password")
     assert grant(emu)[1] == "unsupported_grant_type"

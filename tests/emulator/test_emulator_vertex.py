@@ -4,6 +4,7 @@ rules."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib
 import json
 import time
@@ -185,6 +186,8 @@ def test_no_output_limit_no_text(emu: Emulator) -> None:
         ({"max_tokens": 9000}, "BadRequestError", "INVALID_ARGUMENT", "from 1 (inclusive) to 8193 (exclusive)"),
         ({"messages": [{"role": "model", "content": "x"}]}, "BadRequestError", "INVALID_ARGUMENT",
          "Please use a valid role: system, user, assistant, tool."),
+        ({"messages": [*HELLO, {"role": "tool", "content": "x"}]}, "BadRequestError", "INVALID_ARGUMENT",
+         "a tool message has no tool_call_id"),
         ({"messages": []}, "BadRequestError", "INVALID_ARGUMENT", "at least one message"),
         ({"messages": picture("https://x.test/a.png")}, "BadRequestError", "INVALID_ARGUMENT", "Use a gs:// URI"),
         ({"messages": picture("data:image/png;base64,AA==")}, "BadRequestError", "INVALID_ARGUMENT",
@@ -321,6 +324,11 @@ def test_errors_in_the_middle_of_a_stream(emu: Emulator) -> None:
     emu.fault(error_after=2, status=503)
     text = post(emu, {"model": MAVERICK, "messages": HELLO, "max_tokens": 9, "stream": True}).text
     last = text.rstrip().split("\n\n")[-1]
+    emu.fault(error_after=1, status=500, host="vertex-endpoint")
+    url = base(emu, "vertex-endpoint") + "/chat/completions"
+    key = {"authorization": f"Bearer {emu.key('vertex-endpoint')}"}
+    of_vllm = httpx.post(url, json={"messages": HELLO, "stream": True}, headers=key).text
+    assert "EngineCore" in of_vllm
     assert json.loads(last.removeprefix("data: "))[0]["error"]["status"] == "UNAVAILABLE"
     assert "[DONE]" not in text
 
@@ -626,6 +634,15 @@ def test_raw_predict(emu: Emulator) -> None:
     assert streamed.headers["content-type"].startswith("text/event-stream")
     assert "Pieces" in streamed.text
     assert predict(emu, ":rawPredict", {"prompt": "x"}).json() == {"predictions": ["Prompt:\nx\nOutput:\nPrompted."]}
+
+
+def test_raw_predict_in_the_form_of_the_generated_client(emu: Emulator) -> None:
+    def wrap(data: str) -> dict[str, dict[str, str]]:
+        return {"httpBody": {"contentType": "application/json", "data": data}}
+
+    inner = base64.b64encode(json.dumps({"messages": HELLO, "top_p": 0}).encode()).decode()
+    assert "top_p must be in" in predict(emu, ":rawPredict", wrap(inner)).json()["error"]["message"]
+    assert predict(emu, ":rawPredict", wrap("no base64")).json()["error"]["status"] == "INVALID_ARGUMENT"
 
 
 def test_invoke_reaches_any_path_of_the_container(emu: Emulator) -> None:
