@@ -221,8 +221,8 @@ def test_ranges_and_types(emu: Emulator, change, words: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": 2}, {"temperature": 0}, {"top_p": 1}, {"top_k": 1}, {"n": 1}, {"max_tokens": 8192}, {"stop": "x"},
-        {"stop": ["x", "y"]}, {"extra_params": {"a": "b"}}, {"reasoning_effort": "low"}, {"temperature": None},
+        {"temperature": 2}, {"temperature": 0}, {"top_p": 1}, {"top_k": 1}, {"n": 1}, {"max_tokens": 8192},
+        {"stop": "x"}, {"stop": ["x", "y"]}, {"extra_params": {"a": "b"}}, {"reasoning_effort": "low"}, {"temperature": None},
         {"messages": [{"role": "user", "name": "ann", "content": [{"type": "text", "text": "Hi"}]}]},
     ],
 )  # fmt: skip
@@ -432,11 +432,11 @@ def test_odd_bodies_never_trip_the_emulator(route: str) -> None:
     changes = [{name: value} for name in FIELDS for value in ODD]
     changes += [{"messages": [{"role": "user", "content": value}]} for value in [*ODD, *([part] for part in parts)]]
     changes += [{"tools": [{"type": "function", "function": value}], "tool_choice": "required"} for value in ODD]
-    with Emulator(quirks=["databricks-roles-alternate"]) as emu:
-        with httpx.Client(headers={"authorization": f"Bearer {emu.key('databricks')}"}) as client:
-            url = emu.base_url("databricks") + route
-            for change in changes:
-                answer = client.post(url, json={"model": MAVERICK, "messages": HELLO, **change})
-                assert "emulator: " not in answer.text, (change, answer.text)
-            for body in (b"", b"[]", b"{", b"\xff", b"null"):
-                assert client.post(url, content=body).json()["error_code"] == "BAD_REQUEST"
+    emu = Emulator(quirks=["databricks-roles-alternate"])
+    with emu, httpx.Client(headers={"authorization": f"Bearer {emu.key('databricks')}"}) as client:
+        url = emu.base_url("databricks") + route
+        for change in changes:
+            answer = client.post(url, json={"model": MAVERICK, "messages": HELLO, **change})
+            assert "emulator: " not in answer.text, (change, answer.text)
+        for body in (b"", b"[]", b"{", b"\xff", b"null"):
+            assert client.post(url, content=body).json()["error_code"] == "BAD_REQUEST"
