@@ -222,7 +222,8 @@ def test_ranges_and_types(emu: Emulator, change, words: str) -> None:
     "change",
     [
         {"temperature": 2}, {"temperature": 0}, {"top_p": 1}, {"top_k": 1}, {"n": 1}, {"max_tokens": 8192},
-        {"stop": "x"}, {"stop": ["x", "y"]}, {"extra_params": {"a": "b"}}, {"reasoning_effort": "low"}, {"temperature": None},
+        {"stop": "x"}, {"stop": ["x", "y"]},
+        {"extra_params": {"a": "b"}}, {"reasoning_effort": "low"}, {"temperature": None},
         {"messages": [{"role": "user", "name": "ann", "content": [{"type": "text", "text": "Hi"}]}]},
     ],
 )  # fmt: skip
