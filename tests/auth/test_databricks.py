@@ -230,6 +230,14 @@ def test_after_a_refusal_there_is_a_new_token(service: Service) -> None:
     assert token(auth) == "Bearer t2-0123456789"
 
 
+AZURE = DatabricksEnvironment(
+    Cloud.AZURE,
+    ".test",
+    ARM_DATABRICKS_RESOURCE_ID,
+    AzureEnvironment("PUBLIC", "https://m.test/", "", "https://e.test/"),
+)
+
+
 @pytest.fixture
 def azure(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK takes the test's service for a workspace on Azure, and for Entra."""
@@ -287,6 +295,27 @@ def test_a_profile_is_read_again_now_and_then(service: Service, tmp_path: Path) 
     assert auth.stale(now[0])
     auth.refresh()
     assert auth.sign(WIRE, now[0]).headers["authorization"] == "Bearer dapi2"
+
+
+def test_a_command_lines_token_serves_until_the_end_it_has_in_itself(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Asked once an hour, not every few minutes: `az` takes seconds to start."""
+    end = int(time.time()) + 5000
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": end, "upn": "me"}).encode()).decode().rstrip("=")
+    answer = {"accessToken": f"e30.{claims}.x", "tokenType": "Bearer", "expiresOn": "2099-01-01 00:00:00.000000"}
+    program = tmp_path / "az"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    program.chmod(0o755)
+    now = [time.time()]
+    auth = DatabricksLogin(settings(host=service.url, auth_type="azure-cli", azure_tenant_id="t"), clock=lambda: now[0])
+    monkeypatch.setattr(sdk_config, "get_environment_for_hostname", lambda hostname: AZURE)
+    auth.refresh()
+    assert auth.sign(WIRE, now[0]).headers["authorization"] == f"Bearer e30.{claims}.x"
+    now[0] += 4000
+    assert not auth.stale(now[0])
+    now[0] = end - 100
+    assert auth.stale(now[0])
 
 
 LEAK = {

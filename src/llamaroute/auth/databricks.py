@@ -113,7 +113,7 @@ class DatabricksLogin(CachedToken):
             config = self._config()
             stage = "log in"
             headers = {name.lower(): value for name, value in config.authenticate().items()}
-            end = _end_of(config)
+            end = _end_of(config, headers)
         except LlamarouteError:
             raise
         except Exception as error:
@@ -255,12 +255,16 @@ def _config_class() -> Callable[[Mapping[str, str], Mapping[str, Any]], Any]:
     return AccountConfig
 
 
-def _end_of(config: Any) -> float | None:
-    """When the credentials end, in seconds since the epoch; None where the SDK does not say."""
+def _end_of(config: Any, headers: Mapping[str, str]) -> float | None:
+    """When the credentials end, in seconds since the epoch; None where nothing says so (a token from a profile)."""
+    from databricks.sdk.oauth import Token as SdkToken
+
     try:
         expiry = config.oauth_token().expiry
     except ValueError:
-        return None  # not OAuth: a token from a profile, a command line's
+        # No OAuth of the SDK's own. What a command line gave is a JWT as a rule, and says it itself.
+        end = SdkToken(headers.get("authorization", "").rpartition(" ")[2]).jwt_claims().get("exp")
+        return float(end) if isinstance(end, int | float) else None
     return None if expiry is None else float(expiry.timestamp())  # without a zone it is local time
 
 

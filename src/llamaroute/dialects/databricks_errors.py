@@ -1,7 +1,7 @@
 """How Databricks says no: `{"error_code", "message"}`, `CODE: message` as plain text, a web page, or a header.
 
 The forms are those that Databricks' own SDK reads (PyPI package databricks-sdk 0.156.0, sdk/errors/deserializer.py);
-recordings: https://github.com/n8n-io/n8n/pull/38642, dbdemos issues 218 and 241, instructor issue 691.
+recordings: n8n-io/n8n pull 38642, issues dbdemos 218 and 241, instructor 691, databricks-sdk-go 1183.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import (
     AuthenticationError,
+    ContextLengthError,
     InvalidRequestError,
     NotFoundError,
     OverloadedError,
@@ -57,6 +58,8 @@ WINDOW = 60.0
 """Seconds after which a limit per minute has forgotten everything."""
 
 _LINE = re.compile(r"([A-Z][A-Z_]+): (.+)", re.DOTALL)
+# The words of a prompt that is too long, as a question of Databricks' own exam quotes them; there is no code for it.
+_TOO_LONG = re.compile(r"prompt token count \((\d+)\) cannot exceed (\d+)")
 _PRE = re.compile(r"<pre>(.*?)</pre>", re.IGNORECASE | re.DOTALL)
 
 
@@ -66,6 +69,9 @@ def map_databricks_error(response: WireResponse, target: Target) -> ProviderErro
     codes = DATABRICKS_CODES
     if token_refused(response):
         codes = {**codes, "403": AuthenticationError}
+    if long := _TOO_LONG.search(body.message):
+        codes = {**codes, "bad_request": ContextLengthError}
+        body = replace(body, tokens=int(long[1]), limit=int(long[2]))
     error = map_http_error(response, target, codes, body=body)
     if error.retry_after is None and isinstance(error, RateLimitError):
         error.retry_after = _wait(body)

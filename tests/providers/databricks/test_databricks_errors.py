@@ -60,9 +60,26 @@ def test_codes(status: int, code: str | int, cls: type[errors.ProviderError], re
     assert (error.args[0], error.raw) == ("what went wrong", body)
 
 
-def test_a_prompt_that_is_too_long_has_no_code_of_its_own() -> None:
-    body = {"error_code": "BAD_REQUEST", "message": "This model's maximum context length is 128000 tokens"}
-    assert type(mapped(body, 400)) is errors.ContextLengthError
+RPC = "Bad request: rpc error: code = InvalidArgument desc = "
+
+
+@pytest.mark.parametrize(
+    ("words", "tokens", "limit"),
+    [
+        (f"{RPC}prompt token count (4595) cannot exceed 4096. Please reduce", 4595, 4096),  # quoted in Databricks' exam
+        ("This model's maximum context length is 128000 tokens", None, None),  # vLLM
+    ],
+)
+def test_a_prompt_that_is_too_long_has_no_code_of_its_own(words: str, tokens: int | None, limit: int | None) -> None:
+    error = mapped({"error_code": "BAD_REQUEST", "message": words}, 400)
+    assert type(error) is errors.ContextLengthError
+    assert (error.tokens, error.limit, error.code) == (tokens, limit, "BAD_REQUEST")
+
+
+def test_an_answer_that_would_be_too_long_is_no_prompt_that_is() -> None:
+    """Recorded in databricks-sdk-go 1183; the documents say 429."""
+    words = f"{RPC}max_tokens (10000) cannot exceed 8192. Please reduce the length of max output tokens generated.\n"
+    assert type(mapped({"error_code": "BAD_REQUEST", "message": words}, 400)) is errors.InvalidRequestError
 
 
 @pytest.mark.parametrize(
