@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -149,11 +150,11 @@ def test_init_fits_the_schema(cli, monkeypatch):
 def test_commented_providers_are_right_too(cli, monkeypatch):
     cli("config", "init")
     lines = Path("llamaroute.toml").read_text().splitlines()
-    start = lines.index("# [providers.cloudflare]")
+    start = next(at for at, line in enumerate(lines) if line.startswith("# [providers."))
     uncommented = [line.removeprefix("# ") for line in lines[start:] if "[" in line or " = " in line]
     Path("llamaroute.toml").write_text("\n".join([*lines[:start], *uncommented]))
-    for name in ("CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_TOKEN", "HF_TOKEN"):
-        monkeypatch.setenv(name, "x")
+    for name in re.findall(r"\$\{(\w+)\}", "\n".join(uncommented)):
+        monkeypatch.setenv(name, "https://host.example" if name.endswith(("_ENDPOINT", "_HOST")) else "x")
     result = cli("config", "check")
     assert result.code == 0
     assert "provider gpu-box: ok" in result.out
