@@ -276,7 +276,7 @@ class _Keys:
         profile = options.profile
         if profile is None and (key := env.get("AWS_ACCESS_KEY_ID")) and (secret := env.get("AWS_SECRET_ACCESS_KEY")):
             return Credentials(key, secret, env.get("AWS_SESSION_TOKEN"))
-        session = _session(profile or env.get("AWS_PROFILE"), env)
+        session = _session(profile or env.get("AWS_PROFILE"), env, self.region)
         chain = session.get_component("credential_provider")
         if "env" in {provider.METHOD for provider in chain.providers}:
             chain.remove("env")  # they were looked for in the account's own environment
@@ -286,9 +286,8 @@ class _Keys:
         """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
         from botocore.credentials import ReadOnlyCredentials
 
-        client = _session(None, self._env).create_client(
+        client = _session(None, self._env, self.region).create_client(
             "sts",
-            region_name=self.region,
             aws_access_key_id=source.access_key,
             aws_secret_access_key=source.secret_key,
             aws_session_token=source.token,
@@ -307,7 +306,7 @@ def _closing(client: Any) -> Iterator[None]:
         client.close()
 
 
-def _session(profile: str | None, env: Mapping[str, str]) -> Any:
+def _session(profile: str | None, env: Mapping[str, str], region: str | None = None) -> Any:
     """A session of botocore with the limits above and the account's own environment, as far as botocore lets it in."""
     from botocore.config import Config
     from botocore.session import Session
@@ -316,6 +315,8 @@ def _session(profile: str | None, env: Mapping[str, str]) -> Any:
     for variable, name in (("AWS_CONFIG_FILE", "config_file"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials_file")):
         if path := env.get(variable):
             session.set_config_variable(name, path)
+    if region is not None:
+        session.set_config_variable("region", region)  # of the services that give credentials, too
     limits = Config(connect_timeout=CONNECT, read_timeout=READ, retries={"total_max_attempts": ATTEMPTS})
     session.set_default_client_config(limits)
     return session
@@ -432,7 +433,7 @@ def _explained(error: Exception, provider: str, profile: str | None) -> Llamarou
                 code=said.get("Code"),
                 request_id=answer.get("ResponseMetadata", {}).get("RequestId"),
             )
-        case aws.HTTPClientError():
+        case aws.HTTPClientError() | aws.ConnectionError():
             return ConnectionError(f"{who}: AWS's credentials could not be asked for: {line}", provider=provider)
         case _:
             return AuthenticationError(f"{who}: no AWS credentials: {type(error).__name__}: {line}", provider=provider)

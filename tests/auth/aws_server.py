@@ -1,0 +1,155 @@
+"""A small server for the tests of AWS's credentials: STS, a container's endpoint, and a model that looks at a date."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import threading
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl
+
+__all__ = ["ROLE", "Aws", "expiry"]
+
+ROLE = "arn:aws:iam::123456789012:role/inference"
+
+_ASSUMED = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>
+<AssumedRoleUser><AssumedRoleId>AROA:llamaroute</AssumedRoleId><Arn>{role}</Arn></AssumedRoleUser>
+<Credentials><AccessKeyId>{AccessKeyId}</AccessKeyId><SecretAccessKey>{SecretAccessKey}</SecretAccessKey>
+<SessionToken>{Token}</SessionToken><Expiration>{Expiration}</Expiration></Credentials>
+</AssumeRoleResult><ResponseMetadata><RequestId>r-1</RequestId></ResponseMetadata></AssumeRoleResponse>"""
+_ERROR = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>
+<Code>{code}</Code><Message>{message}</Message></Error><RequestId>r-2</RequestId></ErrorResponse>"""
+ANSWER = {
+    "metrics": {"latencyMs": 1},
+    "output": {"message": {"role": "assistant", "content": [{"text": "Hello."}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2},
+}
+
+
+def expiry(seconds: float) -> str:
+    """A moment so many seconds from now, as AWS writes it."""
+    return (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Aws:
+    """The server. `POST /` is STS, `GET /container` a container's endpoint, anything else the model.
+
+    Attributes:
+        life: seconds that issued keys are good for.
+        refusals: (status, code, message) for the next requests to STS.
+        ahead: seconds that this host's clock is ahead; requests signed more than 300 s off are refused.
+        revoked: access keys that the model answers with `ExpiredTokenException`.
+        issued: how many keys were given out.
+        roles: forms that STS was asked with.
+        calls: headers of the requests to the model.
+        paths: their paths.
+    """
+
+    def __init__(self) -> None:
+        self.life = 3600.0
+        self.refusals: list[tuple[int, str, str]] = []
+        self.ahead = 0.0
+        self.revoked: set[str] = set()
+        self.issued = 0
+        self.roles: list[dict[str, str]] = []
+        self.container: list[dict[str, str]] = []
+        self.calls: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.delay = 0.0
+        self._lock = threading.Lock()
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                owner._get(self)
+
+            def do_POST(self) -> None:
+                owner._post(self)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return formatdate(owner.now, usegmt=True)
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    @property
+    def now(self) -> float:
+        """The host's own clock."""
+        return datetime.datetime.now(datetime.UTC).timestamp() + self.ahead
+
+    def close(self) -> None:
+        """Stop."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _keys(self) -> dict[str, str]:
+        with self._lock:
+            self.issued += 1
+            number = self.issued
+        return {
+            "AccessKeyId": f"ASIAISSUED{number:06}",
+            "SecretAccessKey": f"issued-secret-{number}",
+            "Token": f"issued-token-{number}",
+            "Expiration": expiry(self.life),
+        }
+
+    def _get(self, handler: Any) -> None:
+        self.container.append({k.lower(): v for k, v in handler.headers.items()})
+        self._send(handler, 200, json.dumps(self._keys()), "application/json")
+
+    def _post(self, handler: Any) -> None:
+        body = handler.rfile.read(int(handler.headers.get("content-length", "0")))
+        if handler.path == "/":
+            self._sts(handler, dict(parse_qsl(body.decode())))
+            return
+        headers = {k.lower(): v for k, v in handler.headers.items()}
+        self.calls.append(headers)
+        self.paths.append(handler.path)
+        stamp = headers.get("x-amz-date")
+        if stamp is not None:
+            signed = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC).timestamp()
+            if abs(signed - self.now) > 300:
+                self._refuse(
+                    handler, "InvalidSignatureException", f"Signature expired: {stamp} is now earlier than ..."
+                )
+                return
+        if any(f"Credential={key}/" in headers["authorization"] for key in self.revoked):
+            self._refuse(handler, "ExpiredTokenException", "The security token included in the request is expired")
+            return
+        self._send(handler, 200, json.dumps(ANSWER), "application/json")
+
+    def _sts(self, handler: Any, form: dict[str, str]) -> None:
+        self.roles.append({**form, "authorization": handler.headers["authorization"]})
+        if self.refusals:
+            status, code, message = self.refusals.pop(0)
+            self._send(handler, status, _ERROR.format(code=code, message=message), "text/xml")
+        else:
+            self._send(handler, 200, _ASSUMED.format(role=form["RoleArn"], **self._keys()), "text/xml")
+
+    def _refuse(self, handler: Any, name: str, message: str) -> None:
+        self._send(handler, 403, json.dumps({"message": message}), "application/json", name)
+
+    def _send(self, handler: Any, status: int, text: str, kind: str, error: str = "") -> None:
+        data = text.encode()
+        handler.send_response(status)
+        handler.send_header("content-type", kind)
+        if error:
+            handler.send_header("x-amzn-errortype", f"{error}:http://internal.amazon.com/coral/")
+        handler.send_header("content-length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
