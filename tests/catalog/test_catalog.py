@@ -187,6 +187,10 @@ RANGES = [
     ("cloudflare", "frequency_penalty", [0, 2], [-0.1, 2.1]),
     ("cloudflare", "presence_penalty", [0, 2], [-0.1, 2.1]),
     ("cloudflare", "repetition_penalty", [0, 2], [-0.1, 2.1]),
+    ("azure", "temperature", [0, 2], [-0.1, 2.1]),
+    ("azure", "top_p", [0, 1], [-0.1, 1.1]),
+    ("azure", "frequency_penalty", [-2, 2], [-2.1, 2.1]),
+    ("azure", "presence_penalty", [-2, 2], [-2.1, 2.1]),
     ("bedrock", "temperature", [0, 1], [-0.1, 1.1]),
     ("bedrock", "top_p", [0, 1], [-0.1, 1.1]),
     ("bedrock", "max_tokens", [1, 8192], [0]),
@@ -217,6 +221,19 @@ def test_what_cloudflare_can_do() -> None:
     assert row.features["stream_tools"] == "emulate"
     assert row.default_max_tokens is not None
     assert row.default_max_tokens > 256  # the host's own default cuts most answers off
+
+
+def test_what_azure_can_do() -> None:
+    rows = {row.model: row for row in catalog.rows("azure")}
+    assert [row.model_id for row in rows.values()] == [
+        "Llama-4-Scout-17B-16E-Instruct",
+        "Llama-4-Maverick-17B-128E-Instruct-FP8",
+    ]
+    assert (rows["llama-4-scout"].image.max_count, rows["llama-4-maverick"].image.max_count) == (None, 1)
+    for row in rows.values():
+        # Documented: no tools, and text as the only format.
+        assert {row.features[name] for name in ("tools", "forced_tools", "json_schema")} == {"emulate"}
+        assert row.features["image_url"] == "emulate"
 
 
 @pytest.mark.parametrize(

@@ -180,12 +180,13 @@ class OpenAIDecoder:
                 yield TextDelta(content)
         elif content is not None:
             yield from content_events(content)
-        filtered: list[str] = []
+        filtered: tuple[str, ...] = ()
         if choice is None:
-            filtered = [*prompt_filters(chunk)]
+            filtered = tuple(prompt_filters(chunk))
         elif results := choice.get("content_filter_results"):
-            filtered = [*stopped_by(results)]
-        self._filtered += filtered
+            filtered = tuple(stopped_by(results))
+        if filtered:
+            self._filtered += filtered
         if not self._meta and chunk.get("id"):  # a gateway's ping may come first
             self._meta = True
             yield AnswerMeta(str(chunk.get("id") or ""), _seconds(chunk.get("created")))

@@ -95,6 +95,7 @@ def decode(body: bytes) -> ChatResponse[Any]:
             "Unknown model: x",
         ),
         (404, {"error": {"code": "404", "message": "Resource not found"}}, errors.NotFoundError, "404", "not found"),
+        (400, {"error": "plain words"}, errors.InvalidRequestError, None, "plain words"),
         (410, {"error": {"message": "gone", "code": "x"}}, errors.ModelRetiredError, "x", "gone"),
         (
             429,
