@@ -350,7 +350,8 @@ def test_stream_quirks() -> None:
     with Emulator([reply, reply], quirks=["databricks-list-content"]) as emu:
         assert chat(emu).json()["choices"][0]["message"]["content"] == [{"type": "text", "text": "one two"}]
         found = events(chat(emu, stream=True))
-        assert found[1]["choices"][0]["delta"]["content"] == [{"type": "text", "text": "one"}]
+        parts = [chunk["choices"][0]["delta"].get("content") for chunk in found]
+        assert parts == [[{"type": "text", "text": "one"}], [{"type": "text", "text": " two"}], None]
 
 
 def test_request_quirks() -> None:

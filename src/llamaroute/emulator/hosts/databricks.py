@@ -273,7 +273,7 @@ class Databricks(OpenAIShaped):
                 usage |= {"completion_tokens": None, "total_tokens": None}
             return {**chunk, "usage": usage}
 
-        first = True
+        first, listed = True, self.quirk("databricks-list-content")
         ids: list[str] = []
         async for piece in pieces:
             role: dict[str, Any] = {"role": "assistant"}
@@ -281,12 +281,12 @@ class Databricks(OpenAIShaped):
                 role = {}
             match piece:
                 case Text(text=text):
-                    if first:
+                    if first and not listed:
                         yield one({**role, "content": ""})
                         role = role if self.quirk("databricks-role-on-every-chunk") else {}
                     produced += len(tokens(text))
                     parts = [{"type": "text", "text": text}]
-                    yield one({**role, "content": parts if self.quirk("databricks-list-content") else text})
+                    yield one({**role, "content": parts if listed else text})
                 case CallStart(index=index, name=name):
                     ids.append(self.tool_id(index))
                     function = {"name": name, "arguments": ""}
@@ -299,7 +299,8 @@ class Databricks(OpenAIShaped):
                 case End():
                     # Calls end with a piece of arguments that is empty.
                     empty = {"index": len(ids) - 1, "function": {"arguments": ""}}
-                    yield one({**role, "tool_calls": [empty]} if ids else {**role, "content": ""}, piece)
+                    rest: dict[str, Any] = {} if listed else {"content": ""}
+                    yield one({**role, "tool_calls": [empty]} if ids else {**role, **rest}, piece)
             first = False
         yield DONE
 
