@@ -55,7 +55,7 @@ def client(
     made = session().client(
         service, endpoint_url=emu.base_url(host), region_name=region,
         aws_access_key_id=key or known["key"], aws_secret_access_key=secret or known["secret"],
-        aws_session_token=token, config=Config(retries={"total_max_attempts": attempts}, **config),
+        aws_session_token=token, config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}, **config),
     )  # fmt: skip
     _OPEN.append(made)
     return made
