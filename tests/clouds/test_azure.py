@@ -207,6 +207,50 @@ def test_headers_are_counted_as_the_service_counts(api: Api, emu: Emulator) -> N
     api.run(main())
 
 
+TOOLS = {"tools": "native", "stream_tools": "native", "forced_tools": "native"}
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = lr.Tool("weather", "Weather forecast.", SCHEMA)
+
+
+def test_tools_and_schemas_are_not_the_hosts_own(api: Api, emu: Emulator, route: str) -> None:
+    async def main() -> None:
+        async with api.client(account(emu, route)) as client:
+            for options in ({"tools": [WEATHER]}, {"output": SCHEMA}):
+                with pytest.raises(lr.CapabilityError, match="JSON schemas"):
+                    await client.chat("Weather in Oslo?", model=f"work:{SCOUT}", **options)
+        assert emu.requests == []
+
+    api.run(main())
+
+
+def test_tools_where_an_account_says_that_they_work(api: Api, route: str) -> None:
+    async def main(emu: Emulator) -> None:
+        emu.replies(*[Reply(tool_calls=[("weather", {"city": "Oslo"})])] * 2, "It is cloudy.")
+        async with api.client(account(emu, route, features=TOOLS)) as client:
+            plain = await client.chat("Weather in Oslo?", model=f"work:{SCOUT}", tools=[WEATHER])
+            stream = await streamed(client, "Weather in Oslo?", model=f"work:{SCOUT}", tools=[WEATHER])
+            for response in (plain, stream):
+                assert response.finish_reason == "tool_calls"
+                assert [(call.name, call.arguments) for call in response.tool_calls] == [("weather", {"city": "Oslo"})]
+            call = plain.tool_calls[0]
+            history = [lr.user("Weather in Oslo?"), lr.assistant(call), lr.tool_result(call, "cloudy")]
+            answer = await client.chat(history, model=f"work:{SCOUT}", tools=[WEATHER])
+        assert answer.text == "It is cloudy."
+
+    with Emulator(quirks=[f"{route}-tools"]) as emu:
+        api.run(main(emu))
+
+
+def test_tools_where_an_account_says_so_wrongly(api: Api, route: str) -> None:
+    async def main(emu: Emulator) -> None:
+        async with api.client(account(emu, route, features=TOOLS)) as client:
+            with pytest.raises(lr.InvalidRequestError, match="requires --enable-auto-tool-choice"):
+                await client.chat("Weather in Oslo?", model=f"work:{SCOUT}", tools=[WEATHER])
+
+    with Emulator(quirks=[f"{route}-tools-refused"]) as emu:
+        api.run(main(emu))
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
