@@ -159,8 +159,10 @@ def test_a_token_alone_does_not_import_the_sdk() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_without_the_sdk_everything_else_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "databricks.sdk", None)  # as if it were not there
+@pytest.mark.parametrize("missing", ["databricks", "databricks.sdk"])
+def test_without_the_sdk_everything_else_says_what_to_install(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.delitem(sys.modules, "databricks.sdk")
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not there
     with pytest.raises(errors.ConfigError, match=r"pip install 'llamaroute\[databricks\]'") as caught:
         make_auth(SPEC, settings(profile="work"))
     assert "providers.work.token" in str(caught.value)

@@ -6,6 +6,7 @@ import base64
 import json
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -265,3 +266,23 @@ def test_a_wrong_secret_is_an_error_without_it(api: Api, emu: Emulator) -> None:
         using(api, emu, lambda client: client.chat("Hi"), **table)
     assert "wrong-secret" not in str(caught.value)
     assert not [request for request in emu.requests if "serving-endpoints" in request.path]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("DATABRICKS_HOST", "DATABRICKS_TOKEN"), ("DATABRICKS_API_BASE", "DATABRICKS_API_KEY")],
+    ids=["databricks-sdk", "litellm"],
+)
+def test_the_environment_alone_will_do(
+    api: Api, emu: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no file is
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    values = (f"{emu.url}/serving-endpoints", str(emu.key("databricks")))
+
+    async def main() -> Any:
+        async with api.client(None, env=dict(zip(names, values, strict=True))) as client:
+            return await client.chat("Hi")
+
+    answer = api.run(main())
+    assert (answer.text, answer.target) == ("You said: Hi", "databricks:llama-4-maverick")

@@ -58,7 +58,12 @@ def test_a_client_that_logs_in(emu: Emulator) -> None:
         emu.revoke_tokens()
         assert client.chat("Hi again").text == "You said: Hi again"
         assert logins(emu) == 2
-        assert chats(emu)[-1].headers["authorization"] != theirs
+        second = chats(emu)[-1].headers["authorization"]
+        assert second != theirs
+        emu.revoke_tokens()
+        assert client.chat("Hi").text == client.chat("Hi").text
+        assert logins(emu) == 3
+        assert chats(emu)[-1].headers["authorization"] not in (theirs, second)
     assert sdk.config.authenticate()["Authorization"] == theirs
 
 

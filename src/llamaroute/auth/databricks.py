@@ -28,7 +28,7 @@ from ..errors import (
     ServerError,
     TimeoutError,
 )
-from ..spi import MASK, Auth, AuthSettings, WireRequest
+from ..spi import MASK, Auth, AuthSettings, WireRequest, WireResponse
 from .base import bearer
 from .tokens import CachedToken, Token
 
@@ -48,6 +48,8 @@ _WAYS: Mapping[str, tuple[str, ...]] = {
     "azure-client-secret": ("azure_client_id", "azure_client_secret", "azure_tenant_id"),
 }
 """databricks-sdk's names of ways to log in -> the keys of the table they need."""
+_CREDENTIALS = ("token", "api_key", "profile", *(key for keys in _WAYS.values() for key in keys))
+"""Keys of a table that says itself how to log in."""
 _PLACES = ("DATABRICKS_CONFIG_FILE", "DATABRICKS_CLI_PATH", "ARM_ENVIRONMENT")
 """Variables that say where things are and hold no credentials."""
 
@@ -91,7 +93,7 @@ class DatabricksLogin(CachedToken):
         self._options: Any = settings.options
         self._env = settings.env
         self._live: Any = settings.options.live_credential
-        self._asked = False
+        self._refused = False
         self._workspace: str | None = None
 
     def sign(self, request: WireRequest, now: float) -> WireRequest:
@@ -102,8 +104,13 @@ class DatabricksLogin(CachedToken):
             return replace(signed, url=self._workspace + signed.url.removeprefix(placeholder))
         return signed
 
+    def reject(self, request: WireRequest, response: WireResponse, now: float) -> bool:
+        """See `CachedToken`; a live credential has to forget its token, too."""
+        dropped = super().reject(request, response, now)
+        self._refused = self._refused or dropped
+        return dropped
+
     def _log_in(self) -> Token:
-        """Always afresh: the SDK keeps tokens of its own, also one that was refused."""
         limit = BROWSER if self._options.auth_type == "external-browser" else LOGIN
         return _within(limit, self._ask, self._name)
 
@@ -114,8 +121,6 @@ class DatabricksLogin(CachedToken):
             stage = "log in"
             headers = {name.lower(): value for name, value in config.authenticate().items()}
             end = _end_of(config, headers)
-        except LlamarouteError:
-            raise
         except Exception as error:
             raise self._translated(error, stage) from None  # its text was looked at for secrets, its causes' was not
         self._workspace = config.host
@@ -123,13 +128,13 @@ class DatabricksLogin(CachedToken):
         return Token(headers, self._now() + RENEW if end is None else end, secrets)
 
     def _config(self) -> Any:
+        """The SDK's configuration: always a fresh one, since it keeps a token of its own, also one that was refused."""
         if self._live is not None:
-            if not self._asked:
-                self._asked = True
-                return self._live
-            config = self._live.copy()  # the application's own object keeps what it has
-            config.init_auth()
-            return config
+            if self._refused:
+                self._live = self._live.copy()  # the application's own object keeps what it has
+                self._live.init_auth()
+                self._refused = False
+            return self._live
         options = self._options
         way = options.auth_type or next((w for w, keys in _WAYS.items() if getattr(options, keys[1]) is not None), None)
         host = options.host or _without_query(options.base_url)
@@ -159,9 +164,8 @@ class DatabricksLogin(CachedToken):
         token of one workspace is nothing to show to another.
         """
         env, options = self._env, self._options
-        own = [key for keys in _WAYS.values() for key in (*keys, "token", "api_key", "profile")]
         elsewhere = host is not None and env.get("DATABRICKS_HOST") and not _same(host, env["DATABRICKS_HOST"])
-        if elsewhere or any(getattr(options, key) is not None for key in own):
+        if elsewhere or any(getattr(options, key) is not None for key in _CREDENTIALS):
             return {name: env[name] for name in _PLACES if name in env}
         if host is not None and not env.get("DATABRICKS_HOST"):
             # A profile has a workspace of its own.
