@@ -192,7 +192,8 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def get_token(self, scope: str) -> AccessToken:
+    def get_token(self, scope: str, **options: Any) -> AccessToken:
+        self.asked = (scope, options)
         if self.failure is not None:
             raise self.failure
         return AccessToken("from-this-machine", int(time.time()) + 3600)
@@ -207,7 +208,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
 
 def test_without_a_secret_this_machine_is_asked(machine: type[Recorder]) -> None:
     assert sign(auth(credential="entra")).headers["authorization"] == "Bearer from-this-machine"
-    sign(auth(credential="entra", client_id="mi", verify="/ca.pem", proxy="http://proxy:8080"))
+    sign(auth(credential="entra", client_id="mi", tenant_id="t", verify="/ca.pem", proxy="http://proxy:8080"))
     assert machine.made == [
         {"connection_verify": True},
         {
@@ -215,8 +216,29 @@ def test_without_a_secret_this_machine_is_asked(machine: type[Recorder]) -> None
             "proxies": {"https": "http://proxy:8080"},
             "managed_identity_client_id": "mi",
             "workload_identity_client_id": "mi",
+            "workload_identity_tenant_id": "t",
+            "additionally_allowed_tenants": ["t"],
         },
     ]
+
+
+def test_the_tables_tenant_is_asked_for(machine: type[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`az login` may be at home in another one."""
+    asked: list[Any] = []
+    monkeypatch.setattr(machine, "__exit__", lambda self, *_: asked.append(self.asked))
+    sign(auth(credential="entra", tenant_id="t"))
+    sign(auth(credential="entra"))
+    scope = "https://ai.azure.com/.default"
+    assert asked == [(scope, {"tenant_id": "t"}), (scope, {})]
+
+
+@pytest.mark.parametrize("own", [{"client_id": "mi"}, {"tenant_id": "t"}])
+def test_the_environments_secret_goes_to_nobody_else(
+    entra: Entra, machine: type[Recorder], own: dict[str, str]
+) -> None:
+    env = {"AZURE_TENANT_ID": "tenant", "AZURE_CLIENT_ID": "client-2", "AZURE_CLIENT_SECRET": SECRET}
+    assert sign(auth(env=env, credential="entra", **own)).headers["authorization"] == "Bearer from-this-machine"
+    assert entra.forms == []
 
 
 def test_azure_identity_takes_those_options() -> None:
@@ -227,6 +249,8 @@ def test_azure_identity_takes_those_options() -> None:
         proxies={"https": "http://proxy:8080"},
         managed_identity_client_id="mi",
         workload_identity_client_id="mi",
+        workload_identity_tenant_id="t",
+        additionally_allowed_tenants=["t"],
         authority="login.microsoftonline.us",
     ).close()
 
@@ -340,11 +364,19 @@ def test_the_real_chain_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> 
         assert tried in str(caught.value)
 
 
+def unavailable() -> Exception:
+    """What ManagedIdentityCredential raises on a machine that has none."""
+    error = CredentialUnavailableError(message="no managed identity endpoint found")
+    error.__cause__ = ServiceRequestError("no route to 169.254.169.254")
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "cls", "message"),
     [
         (CredentialUnavailableError(message="not on this machine"), errors.AuthenticationError, "not on this machine"),
         (ServiceRequestError("no route"), errors.ConnectionError, "no route"),
+        (unavailable(), errors.AuthenticationError, "no managed identity"),
         (RuntimeError("odd"), errors.AuthenticationError, "RuntimeError: odd"),
     ],
 )

@@ -24,7 +24,7 @@ from ..errors import (
     PermissionDeniedError,
     ProviderError,
 )
-from ..spi import Auth, AuthSettings, WireRequest, WireResponse
+from ..spi import MASK, Auth, AuthSettings, WireRequest, WireResponse
 from .base import StaticHeaders, header_value
 from .tokens import CachedToken, Token, bearer_header
 
@@ -54,6 +54,7 @@ REMEDIES = {
     "AADSTS900023": "tenant_id is no tenant",
     "AADSTS500011": "scope names nothing this tenant has",
     "AADSTS70011": "scope is none: it should look like https://ai.azure.com/.default",
+    "AADSTS1002012": "scope should end in /.default",
 }
 """Entra's codes that say which key is wrong. https://learn.microsoft.com/entra/identity-platform/reference-error-codes"""
 
@@ -167,7 +168,7 @@ def _fetch(settings: AuthSettings, scope: str) -> Token:
     try:
         # One of our own is made anew each time: after a 401 its cache would give the refused token again.
         with nullcontext(live) if live is not None else _credential(settings)() as credential:
-            token = credential.get_token(scope)
+            token = credential.get_token(scope, **_tenant(settings))
     except LlamarouteError:
         raise
     except Exception as error:
@@ -196,30 +197,39 @@ def _credential(settings: AuthSettings) -> Callable[[], Any]:
         return lambda: ClientSecretCredential(tenant, client, secret, retry_total=0, **network)
     if options.client_id is not None:
         network["managed_identity_client_id"] = network["workload_identity_client_id"] = options.client_id
+    if options.tenant_id is not None:
+        network["workload_identity_tenant_id"] = options.tenant_id
+        network["additionally_allowed_tenants"] = [options.tenant_id]
     return lambda: DefaultAzureCredential(**network)
 
 
-def _service_principal(settings: AuthSettings) -> tuple[str | None, str | None, str | None]:
-    """The table's, else the environment's, where azure-identity's own EnvironmentCredential looks."""
+def _tenant(settings: AuthSettings) -> dict[str, Any]:
+    """The table's tenant, said with each request where the credential may be of another one (`az login`)."""
     options = _options(settings)
+    if options.tenant_id is None or options.live_credential is not None or all(_service_principal(settings)):
+        return {}
+    return {"tenant_id": options.tenant_id}
+
+
+def _service_principal(settings: AuthSettings) -> tuple[str | None, str | None, str | None]:
+    """Tenant, client and secret: the table's, else the environment's, where azure-identity's EnvironmentCredential
+    looks. A secret is never sent with another's client or to another's tenant."""
+    options, env = _options(settings), settings.env
     if options.client_secret is not None:
         return options.tenant_id, options.client_id, options.client_secret.get_secret_value()
-    env = settings.env
-    return (
-        options.tenant_id or env.get("AZURE_TENANT_ID"),
-        options.client_id or env.get("AZURE_CLIENT_ID"),
-        env.get("AZURE_CLIENT_SECRET"),
-    )
+    if options.client_id is not None or options.tenant_id is not None:
+        return None, None, None
+    return env.get("AZURE_TENANT_ID"), env.get("AZURE_CLIENT_ID"), env.get("AZURE_CLIENT_SECRET")
 
 
 def _translated(error: Exception, settings: AuthSettings) -> ProviderError:
     """One of ours for what azure-identity, azure-core or a credential of the user's own raised."""
     provider = settings.provider
     message = _without_secrets(str(getattr(error, "message", None) or error), settings)
+    # Classes by their names, so that nothing need be imported for a credential that is none of azure-identity's.
     root: BaseException | None = error
-    while root is not None:
-        # By name, so that nothing need be imported for a credential that is none of azure-identity's.
-        if {cls.__name__ for cls in type(root).__mro__} & {"ServiceRequestError", "ServiceResponseError"}:
+    while root is not None and not _is(root, "CredentialUnavailableError"):  # no managed identity here, say
+        if _is(root, "ServiceRequestError", "ServiceResponseError"):
             return ConnectionError(
                 f"Microsoft Entra ID could not be reached for a token: {_first_line(message)}",
                 provider=provider,
@@ -251,10 +261,13 @@ def _translated(error: Exception, settings: AuthSettings) -> ProviderError:
     return cls(text, provider=provider, status=None, code=code)
 
 
+def _is(error: BaseException, *names: str) -> bool:
+    return any(cls.__name__ in names for cls in type(error).__mro__)
+
+
 def _without_secrets(message: str, settings: AuthSettings) -> str:
-    for secret in filter(None, (_service_principal(settings)[2],)):
-        message = message.replace(secret, "**********")
-    return message
+    secret = _service_principal(settings)[2]
+    return message.replace(secret, MASK) if secret else message
 
 
 def _first_line(message: str) -> str:
