@@ -351,7 +351,15 @@ def test_tokens_are_renewed_ahead_of_their_end(server: Google, tmp_path: Path) -
 
 
 def test_making_an_account_reads_nothing(tmp_path: Path) -> None:
-    """Imports and files are for the thread that refreshes."""
+    """Imports and files are for the thread that refreshes: they would hold up an event loop."""
+    code = (
+        "import sys; from llamaroute.auth.google import google; from llamaroute.providers.vertex import SPEC\n"
+        "from llamaroute.spi import AuthSettings\n"
+        "google(AuthSettings('work', SPEC.settings(kind='vertex'), {}))\n"
+        "print([name for name in ('google.auth', 'requests') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
     auth = auth_for(credentials=str(tmp_path / "no-such-file"))
     assert "ya29" not in repr(auth)
     with pytest.raises(lr.ConfigError):
@@ -479,10 +487,14 @@ def test_api_keys_are_refused(server: Google) -> None:
     assert "AIza" not in str(error)
 
 
-def test_a_token_that_no_header_may_hold(server: Google) -> None:
+def test_what_no_header_and_no_url_may_hold(server: Google) -> None:
     error = failing(server, access_token="a\nb", project="p")
     assert isinstance(error, lr.ConfigError)
     assert error.key == "providers.work.access_token"
+    error = failing(server, {**NOWHERE, "GOOGLE_CLOUD_QUOTA_PROJECT": "a\nb"}, credentials="file", project="p")
+    assert isinstance(error, lr.ConfigError)
+    assert error.key == "providers.work.quota_project"
+    assert called(server, {"GOOGLE_CLOUD_PROJECT": "a/../b?c"}, access_token=server.issue()) == "a%2F..%2Fb%3Fc"
 
 
 @pytest.mark.parametrize("missing", ["google.auth", "requests"])

@@ -218,6 +218,8 @@ class Picture:
         (Path("cat.jpg"), "path", "Image('cat.jpg')"),
         ("https://h.example/cat.jpg", "url", "Image('https://h.example/cat.jpg')"),
         ("HTTP://h.example/cat.jpg", "url", "Image('HTTP://h.example/cat.jpg')"),
+        ("gs://bucket/cat.jpg", "storage", "Image('gs://bucket/cat.jpg')"),
+        ("S3://bucket/cat.jpg", "storage", "Image('S3://bucket/cat.jpg')"),
         (DATA, "data-url", "Image(<data-url>)"),
         ("DATA:image/gif;base64,R0", "data-url", "Image(<data-url>)"),
         (b"GIF89a", "bytes", "Image(<6 bytes>)"),

@@ -17,6 +17,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -57,11 +58,13 @@ def google(settings: AuthSettings) -> Auth:
         )
     project = next((settings.env[key] for key in options.project_variables if settings.env.get(key)), None)
     quota = options.quota_project or settings.env.get(QUOTA_VARIABLE) or None
+    if quota:
+        quota = header_value(SecretStr(quota), settings, "quota_project")
     if options.access_token is not None:
         token = header_value(options.access_token, settings, "access_token")
         headers = {"authorization": f"Bearer {token}"}
         if quota:
-            headers[QUOTA_HEADER] = header_value(SecretStr(quota), settings, "quota_project")
+            headers[QUOTA_HEADER] = quota
         return _ReadyToken(headers, token, project, settings.provider)
     _require("google.auth", "google-auth")
     _require("requests", "requests")
@@ -103,7 +106,7 @@ def _with_project(request: WireRequest, project: str | None, provider: str) -> W
             f"providers.{provider}.project: no project; set it, or GOOGLE_CLOUD_PROJECT (the credentials name none)",
             key=f"providers.{provider}.project",
         )
-    return replace(request, url=request.url.replace(NO_PROJECT, f"/projects/{project}/", 1))
+    return replace(request, url=request.url.replace(NO_PROJECT, f"/projects/{quote(project, safe=':')}/", 1))
 
 
 class _ReadyToken(StaticHeaders):
