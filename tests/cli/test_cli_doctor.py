@@ -129,6 +129,17 @@ def test_what_the_host_lists_as_not_ready(cli, emu):
     assert "hf_wrong_token" not in result.out + result.err
 
 
+def test_every_kind(cli, emu):
+    names = ["cloudflare", "huggingface", "hf-endpoint", "openai", "azure", "azure-serverless", "databricks", "vertex"]
+    tables = emu.providers(*names, "vertex-endpoint", "bedrock")
+    Path("llamaroute.json").write_text(json.dumps({"providers": tables}))
+    for arguments in ((), ("--chat",)):
+        result = cli("doctor", *arguments)
+        assert (result.code, result.err) == (0, "")
+        assert {target.partition(":")[0] for target in lines(result.out)} == set(tables)
+        assert all(line.startswith("ok ") for line in lines(result.out).values())
+
+
 def test_json(cli, config):
     config.write_text(config.read_text() + server("gone", dead(), 'model = "llama-4-scout"'))
     result = cli("doctor", "--json")

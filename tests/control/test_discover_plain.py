@@ -215,6 +215,38 @@ def test_a_server_that_breaks(emu: Emulator, discover) -> None:
     assert "status 500" in one(result).message
 
 
+@pytest.mark.parametrize("name", ["cloudflare", "huggingface", "openai", "databricks", "azure", "azure-serverless"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"result": ["name"], "data": ["name"], "endpoints": ["name"], "value": ["name"]},
+        {"result": [{}], "data": [{}], "endpoints": [{}], "model_name": ["x"]},
+        {"result": 1, "data": 1, "endpoints": 1, "model_name": 1},
+        {"data": [{"id": "llama-4-scout", "providers": [1]}], "endpoints": [{"name": "llama-4-scout", "config": 1}]},
+        ["llama-4-scout"],
+        "llama-4-scout",
+        None,
+    ],
+)
+def test_odd_listings_are_no_exceptions(emu: Emulator, discover, name: str, body) -> None:
+    for path in ("models", "endpoints", "whoami", "info"):
+        emu.fault(body=body if body is not None else "null", status=200, times=4, path=path)
+    result = discover(emu.providers(name))
+    assert all(problem.code in ("failed", "nothing-found", "not-found", "settings") for problem in result.problems)
+    assert not any(found.callable and found.kind != "openai-compatible" for found in result.found)
+
+
+def test_on_trio(emu: Emulator) -> None:
+    trio = importlib.import_module("trio")
+    tables = emu.providers("cloudflare", "bedrock")
+
+    async def ask() -> list[lr.Discovery]:
+        async with lr.AsyncClient({"providers": tables}) as client:
+            return [await client.discover(name) for name in tables]
+
+    assert all(result.answered and result.found for result in trio.run(ask))
+
+
 # -- local ------------------------------------------------------------------------------------------------------------
 
 

@@ -679,7 +679,7 @@ def test_dedicated_endpoint_errors(emu: Emulator) -> None:
 def test_dedicated_endpoint_provider(emu: Emulator) -> None:
     table = emu.providers("vertex-endpoint")["vertex-endpoint"]
     assert table == {
-        "kind": "vertex", "api": "endpoint", "base_url": emu.base_url("vertex-endpoint"),
+        "kind": "vertex", "api": "endpoint", "base_url": emu.base_url("vertex"),
         "dedicated_dns": emu.base_url("vertex-endpoint"), "project": "emulated-project", "region": "us-east5",
         "endpoint_id": "1234567890123456789", "model": DEPLOYED, "access_token": emu.key("vertex-endpoint"),
     }  # fmt: skip

@@ -28,7 +28,7 @@ from ..spi import Auth, AuthSettings, WireRequest, WireResponse
 from .base import StaticHeaders, header_value
 from .tokens import CachedToken, Token
 
-__all__ = ["BearerKey", "SigV4", "bedrock"]
+__all__ = ["BearerKey", "SigV4", "bedrock", "unlogged"]
 
 SERVICE = "bedrock"
 """The name that requests are signed for; not the host's, which is `bedrock-runtime`."""
@@ -365,7 +365,7 @@ def _in_time(work: Callable[[], Any], provider: str) -> Any:
     failed: list[BaseException] = []
 
     def run() -> None:
-        with _unlogged():
+        with unlogged():
             try:
                 done.append(work())
             except BaseException as error:
@@ -389,7 +389,7 @@ _TALKATIVE = ("parsers", "endpoint", "auth", "credentials", "tokens", "utils", "
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """Keep what botocore logs at DEBUG in this thread out of logs: answers that hold keys, and requests with tokens."""
     here = threading.get_ident()
 

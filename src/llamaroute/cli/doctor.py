@@ -161,7 +161,7 @@ async def _listing(client: AsyncClient, account: Finding, timeout: float) -> Dis
     for problem in result.problems:
         if not result.answered or problem.code == "credentials":
             account.fail(problem, _code(problem))
-        else:
+        elif problem.code not in ("settings", "nothing-found"):  # these are about listing, not about calling
             note("warning", f"{account.target}: {problem}")
     return result
 
@@ -172,11 +172,14 @@ def _code(problem: DiscoveryProblem) -> int:
 
 def _judged(account: Finding, target: Target, result: Discovery | None) -> Finding:
     """What the account's listing says about one target."""
+    from .. import catalog
+
     finding = replace(account, target=target.name, problems=list(account.problems))
     if result is None or not result.answered:
         return finding
+    model = catalog.identify(target.model) or target.model
     same = [found for found in result.found if found.id == target.model_id]
-    same = same or [found for found in result.found if found.model == target.model]
+    same = same or [found for found in result.found if found.model == model]
     if same and all(found.callable is False for found in same):
         states = ", ".join(dict.fromkeys(filter(None, (found.status or found.note for found in same))))
         finding.fail(f"the host lists it as not ready{f': {states}' if states else ''}", FAILED)

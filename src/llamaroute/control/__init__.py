@@ -57,7 +57,11 @@ def discover(
         return Discovery(name, kind, problems=(problem,))
     survey = Survey(account, call, env)
     ask: Callable[[Survey], Plan[None]] = importlib.import_module(f".{module}", __name__).discover
-    yield from ask(survey)
+    try:
+        yield from ask(survey)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__} at {error}" if isinstance(error, KeyError) else type(error).__name__
+        survey.problem("failed", f"a listing has a form that is not known here ({what})")
     return survey.result()
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import to_json
 
+from ..auth.aws import unlogged
 from ..errors import ConfigError, ConnectionError, LlamarouteError, ProviderError
 from ..pipeline.ops import Plan
 from ..spi import WireRequest, WireResponse
@@ -42,6 +43,13 @@ may be missing where a model needs none."""
 def discover(survey: Survey) -> Plan[None]:
     """Ask for models and profiles, and for the access to each model."""
     control = _Control(survey)
+    try:
+        yield from _ask_all(survey, control)
+    finally:
+        control.close()
+
+
+def _ask_all(survey: Survey, control: _Control) -> Plan[None]:
     models = yield from survey.blocking(control.models, "the foundation models", may=NEEDED)
     profiles = yield from survey.blocking(control.profiles, "the inference profiles", may=NEEDED)
     for model in models or ():
@@ -104,6 +112,10 @@ class _Control:
         self._client: Any = None
         self.region = ""
 
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
     def models(self) -> list[dict[str, Any]]:
         return self._ask(lambda client: client.list_foundation_models()["modelSummaries"])
 
@@ -122,9 +134,10 @@ class _Control:
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         try:
-            if self._client is None:
-                self._client = self._make()
-            return question(self._client)
+            with unlogged():  # the request that boto3 logs is the one that gets the signature
+                if self._client is None:
+                    self._client = self._make()
+                return question(self._client)
         except LlamarouteError:
             raise
         except ImportError as error:

@@ -93,15 +93,15 @@ class _Control:
 
     def endpoints(self) -> list[Any]:
         def ask(aiplatform: Any) -> list[Any]:
-            client = self._client(aiplatform.EndpointServiceClient)
-            return list(client.list_endpoints(parent=self._parent(), timeout=self._seconds))
+            with self._client(aiplatform.EndpointServiceClient) as client:
+                return list(client.list_endpoints(parent=self._parent(), timeout=self._seconds))
 
         return self._ask(ask)
 
     def models(self) -> list[Any]:
         def ask(aiplatform: Any) -> list[Any]:
-            client = self._client(aiplatform.ModelGardenServiceClient)
-            return list(client.list_publisher_models(parent=PUBLISHER, timeout=self._seconds))
+            with self._client(aiplatform.ModelGardenServiceClient) as client:
+                return list(client.list_publisher_models(parent=PUBLISHER, timeout=self._seconds))
 
         return self._ask(ask)
 

@@ -95,7 +95,9 @@ class VertexEndpoint(GoogleHost):
 
     def provider(self, base_url: str) -> dict[str, Any]:
         endpoint = next(iter(self.setting("endpoints")), "")
-        settings = {"kind": self.kind, "api": "endpoint", "base_url": base_url, "dedicated_dns": base_url}
+        # Base URL is where the API is, which knows the endpoint; the endpoint's own host knows itself alone.
+        root = f"{base_url.removesuffix(self.name)}vertex"
+        settings = {"kind": self.kind, "api": "endpoint", "base_url": root, "dedicated_dns": base_url}
         settings |= {"project": self.setting("project"), "region": self.setting("region"), "endpoint_id": endpoint}
         settings |= {"model": self.models[0]}
         return settings if self.key is None else {**settings, "access_token": self.key}
