@@ -105,7 +105,7 @@ def test_a_session_without_credentials(server: Aws):
 def test_further_keys_of_the_table():
     settings = aws.from_session(session(), "us-east-1", service_tier="flex", models={"mine": "us.acme.x-v1:0"})
     assert (settings.service_tier, settings.models) == ("flex", {"mine": "us.acme.x-v1:0"})
-    with pytest.raises(ConfigError, match="from_session.*service_teir"):
+    with pytest.raises(ConfigError, match=r"from_session.*service_teir"):
         aws.from_session(session(), "us-east-1", service_teir="flex")
 
 
