@@ -14,7 +14,7 @@ from azure.core.credentials import AccessToken, AzureKeyCredential
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 
 from llamaroute.emulator import Emulator, Reply
-from llamaroute.emulator.hosts.entra import CLIENT_ID, CLIENT_SECRET, TENANT
+from llamaroute.emulator.hosts.entra import CLIENT_ID, CLIENT_SECRET, IDENTITY_HEADER, TENANT
 
 inference = importlib.import_module("azure.ai.inference")
 aio = importlib.import_module("azure.ai.inference.aio")
@@ -427,3 +427,49 @@ def test_async_entra(emu: Emulator) -> None:
             return (await credential.get_token("https://ai.azure.com/.default")).token
 
     assert emu.tokens.valid(asyncio.run(run()), "https://ai.azure.com")
+
+
+# ── managed identities: plain http, and nothing but the environment leads here ──
+
+
+@pytest.fixture(params=["machine", "app"])
+def identity_of(request: pytest.FixtureRequest, emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "machine":
+        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", emu.url)
+    else:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{emu.base_url('entra')}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("client_id", [None, CLIENT_ID])
+def test_managed_identity(emu: Emulator, identity_of: str, client_id: str | None) -> None:
+    with identity.ManagedIdentityCredential(client_id=client_id) as credential:
+        first = credential.get_token("https://ai.azure.com/.default")
+        assert credential.get_token("https://ai.azure.com/.default").token == first.token
+    assert emu.tokens.valid(first.token, "https://ai.azure.com")
+    assert 3500 < first.expires_on - time.time() <= 3600
+    asked = [request for request in emu.requests if request.status == 200]
+    wanted = "/metadata/identity/oauth2/token" if identity_of == "machine" else "/msi/token"
+    assert [(request.host, request.path) for request in asked] == [("entra", wanted)]
+
+
+def test_default_credential_finds_the_identity(emu: Emulator, identity_of: str) -> None:
+    scope = "https://cognitiveservices.azure.com/.default"
+    with identity.DefaultAzureCredential() as credential:
+        url = endpoint(emu, "azure-models")
+        with inference.ChatCompletionsClient(url, credential, credential_scopes=[scope], retry_total=0) as sdk:
+            answer = sdk.complete(messages=ask("Hi"), model=MAVERICK, enforce_https=False)
+    assert answer.choices[0].message.content == "You said: Hi"
+
+
+def test_managed_identity_is_refused(emu: Emulator, identity_of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = pytest.raises(exceptions.ClientAuthenticationError)
+    with identity.ManagedIdentityCredential(client_id="nobody", retry_total=0) as credential, refused:
+        credential.get_token("https://ai.azure.com/.default")
+    assert emu.requests[-1].status == 400
+    if identity_of == "app":
+        monkeypatch.setenv("IDENTITY_HEADER", "wrong")
+        with identity.ManagedIdentityCredential(retry_total=0) as credential, refused:
+            credential.get_token("https://ai.azure.com/.default")
+        assert emu.requests[-1].status == 401

@@ -142,7 +142,7 @@ class _AzureShaped(OpenAIShaped):
         request = call.request
         self.check_version(request)
         body = self.prepare(request, body)
-        if body.get("tools") and self.own("tools-refused"):
+        if body.get("tools") and body.get("tool_choice") in (None, "auto") and self.own("tools-refused"):
             # https://github.com/microsoft/semantic-kernel/issues/10221
             text = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
             raise RefusedError(self.backend_error(400, text))
@@ -180,9 +180,6 @@ class _AzureShaped(OpenAIShaped):
             raise RefusedError(self.backend_error(400, text))
 
     # ── the answer ──
-
-    def finish(self, turn: Turn, end: End, has_calls: bool) -> str:
-        return end.reason
 
     def choice(self, turn: Turn, whole: Whole) -> dict[str, Any]:
         choice = super().choice(turn, whole)

@@ -130,7 +130,7 @@ class Databricks(OpenAIShaped):
         if _SCOPE not in form.get("scope", "").split():
             return self._oauth_error(400, "invalid_scope", "The requested scope is invalid")
         token = self.options.tokens.issue(_SCOPE, subject=form["client_id"], prefix="eyJ")
-        answer = {"access_token": token.text, "scope": _SCOPE, "token_type": "Bearer", "expires_in": round(token.life)}
+        answer = {"access_token": token.text, "scope": _SCOPE, "token_type": "Bearer", "expires_in": int(token.life)}
         return json_answer(200, answer, self.headers(request))
 
     def _oauth_error(self, status: int, error: str, text: str) -> Answer:

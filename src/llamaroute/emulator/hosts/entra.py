@@ -1,8 +1,10 @@
-"""Microsoft Entra ID's token endpoints: client credentials by scope (v2.0) and by resource (v1), and the discovery
-documents that MSAL asks for first.
+"""Microsoft Entra ID: client credentials by scope (v2.0) and by resource (v1), the documents that MSAL
+asks for first, and what a machine or an app with a managed identity asks instead.
 
 Shapes and error numbers: https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow,
-https://learn.microsoft.com/entra/identity-platform/reference-error-codes. The texts behind the numbers are shortened.
+https://learn.microsoft.com/entra/identity-platform/reference-error-codes (the texts behind the numbers are shortened);
+https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token and
+https://learn.microsoft.com/azure/app-service/overview-managed-identity for managed identities.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from urllib.parse import parse_qs, unquote
 from ..answer import Answer, RecordedRequest, dumps, json_answer
 from .base import Call, Event, Host, new_id, request_uuid
 
-__all__ = ["CLIENT_ID", "CLIENT_SECRET", "DATABRICKS", "TENANT", "Entra", "form_of", "sent_bearer"]
+__all__ = ["CLIENT_ID", "CLIENT_SECRET", "DATABRICKS", "IDENTITY_HEADER", "TENANT", "Entra", "form_of", "sent_bearer"]
 
 TENANT = "00000000-aaaa-bbbb-cccc-000000000001"
 CLIENT_ID = "00000000-aaaa-bbbb-cccc-000000000002"
 CLIENT_SECRET = "emulator~client.secret_0000000000000000"
+IDENTITY_HEADER = "emulator-identity-header"
+"""What an app's environment holds in IDENTITY_HEADER beside IDENTITY_ENDPOINT."""
 DATABRICKS = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
 """The application id of Azure Databricks, the same in every tenant."""
 
@@ -60,10 +64,14 @@ def form_of(request: RecordedRequest) -> dict[str, str]:
 
 
 class Entra(Host):
-    """`login.microsoftonline.com`, under `/entra`. Every tenant exists, and one application with one secret."""
+    """`login.microsoftonline.com`, under `/entra`. Every tenant exists, and one application with one secret, which is
+    the machine's identity, too."""
 
     name = "entra"
-    known_settings: ClassVar[Mapping[str, Any]] = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    root_paths = ("metadata",)
+    known_settings: ClassVar[Mapping[str, Any]] = {
+        "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "identity_header": IDENTITY_HEADER,
+    }  # fmt: skip
 
     def is_inference(self, request: RecordedRequest) -> bool:
         return False
@@ -76,9 +84,36 @@ class Entra(Host):
             return self._instances(request)
         if request.method == "GET" and (asked := _METADATA.fullmatch(request.path)):
             return json_answer(200, self._metadata(asked["tenant"]), self._headers())
+        if request.method == "GET" and request.path in ("/metadata/identity/oauth2/token", "/msi/token"):
+            return self._managed(request)
         return Answer(404, self._headers())
 
     # ── tokens ──
+
+    def _managed(self, request: RecordedRequest) -> Answer:
+        """The token of a machine's own identity (/metadata), or of an app's (/msi, IDENTITY_ENDPOINT)."""
+        machine = request.path.startswith("/metadata")
+        wanted = ("metadata", "true") if machine else ("x-identity-header", self.setting("identity_header"))
+        if request.headers.get(wanted[0], "").lower() != wanted[1]:
+            text = "Required metadata header not specified" if machine else "The header X-IDENTITY-HEADER is wrong."
+            return self._identity_error(400 if machine else 401, "invalid_request", text)
+        asked = request.query.get("client_id", self.setting("client_id"))
+        if asked != self.setting("client_id"):
+            return self._identity_error(400, "invalid_request", "Identity not found")
+        resource = request.query.get("resource", "")
+        if resource.rstrip("/") not in _RESOURCES:
+            text = f"AADSTS500011: The resource principal named {resource} was not found in the tenant."
+            return self._identity_error(400, "invalid_resource", text)
+        token = self.options.tokens.issue(
+            resource.rstrip("/"), subject=asked, text=self._jwt(resource.rstrip("/"), TENANT)
+        )  # fmt: skip
+        answer = {"access_token": token.text, "client_id": asked, "expires_on": str(int(token.expires)),
+                  "resource": resource, "token_type": "Bearer"}  # fmt: skip
+        more = {"expires_in": str(int(token.life)), "ext_expires_in": str(int(token.life))} if machine else {}
+        return json_answer(200, {**answer, **more}, self._headers())
+
+    def _identity_error(self, status: int, error: str, text: str) -> Answer:
+        return json_answer(status, {"error": error, "error_description": text}, self._headers())
 
     def _token(self, request: RecordedRequest, tenant: str, *, v2: bool) -> Answer:
         form = form_of(request)
@@ -106,7 +141,7 @@ class Entra(Host):
             return self._refuse(400, "invalid_resource", 500011, text)
         token = self.options.tokens.issue(resource, subject=form["client_id"], text=self._jwt(resource, tenant))
         # A life is cut to whole seconds and one is taken off, as the real service does (3599).
-        seconds = max(0, round(token.life) - 1)
+        seconds = max(0, int(token.life) - 1)
         answer: dict[str, Any] = {"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds}
         if not v2:  # v1 writes its numbers as text and repeats the resource
             now = int(time.time())
