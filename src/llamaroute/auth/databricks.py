@@ -250,8 +250,8 @@ def _config_class() -> Callable[[Mapping[str, str], Mapping[str, Any]], Any]:
             super().__init__(**table)
 
         def _load_from_env(self) -> None:
-            for attribute in Config.attributes():
-                for name in (attribute.env, *attribute.env_aliases) if attribute.env else ():
+            for attribute in Config.attributes():  # older versions (0.70) know no aliases
+                for name in (attribute.env, *getattr(attribute, "env_aliases", ())) if attribute.env else ():
                     if getattr(self, attribute.name) is None and self._variables.get(name):
                         setattr(self, attribute.name, self._variables[name])
 
