@@ -139,6 +139,14 @@ def test_images_have_the_format_of_their_bytes(kind: str):
     ]
 
 
+def test_the_detail_of_images_is_left_out():
+    image = Image(PNG, detail="low")
+    image.load(ImageData.of("image/png", PNG))
+    wire = SPEC.adapter.build_request(ask("What?", image), TARGET, stream=False)
+    assert json_of(wire) == sent(ask("What?", loaded()))
+    assert [notice.code for notice in wire.warnings] == ["image_detail"]
+
+
 def test_images_in_results():
     request = ask(user("?"), assistant(CALL), tool_result(CALL, ["see", loaded()]), tools=(WEATHER,))
     assert sent(request)["messages"][2]["content"][0]["toolResult"]["content"] == [

@@ -42,6 +42,8 @@ def encode_converse(
     """
     with_tools = bool(request.tools) and request.tool_choice != "none"
     conversation = arrange(request.messages, target, tools=with_tools)
+    if any(image.detail is not None for image in request.images):
+        conversation.note("image_detail", f"{target.name} knows no `detail` of images: it was left out", "images")
     body = _parameters(request, target, conversation)
     if with_tools:
         body["toolConfig"] = _tool_config(request, target)
