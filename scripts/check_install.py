@@ -63,17 +63,40 @@ def archives(sdist: Path, wheels: list[Path]) -> None:
     print(f"   sdist: {len(names)} files and folders, {sdist.stat().st_size / 1000:.0f} kB")
 
 
-def answer_of_the_emulator(question: Any = "Hello") -> str:
-    """One chat and one stream over real HTTP."""
+def answer_of_the_emulator(
+    question: Any = "Hello", *, host: str = "cloudflare", account: Callable[[Any, Any], Any] = lambda emu, table: table
+) -> str:
+    """One chat and one stream over real HTTP; `account` makes a provider of the emulated host's table."""
     import llamaroute as lr
     from llamaroute.testing import emulator
 
-    with emulator(replies=["One.", "Two."]) as emu, lr.Client({"providers": emu.providers("cloudflare")}) as client:
-        plain = client.chat(question).text
-        with client.stream(question) as stream:
-            streamed = "".join(stream.text())
+    with emulator(replies=["One.", "Two."]) as emu:
+        table = account(emu, emu.providers(host)[host])
+        with lr.Client({"providers": {"cloud": table}}) as client:
+            model = "cloud:llama-4-scout" if host == "cloudflare" else "cloud:llama-4-maverick"
+            plain = client.chat(question, model=model).text
+            with client.stream(question, model=model) as stream:
+                streamed = "".join(stream.text())
         assert (plain, streamed) == ("One.", "Two."), (plain, streamed)
-        return emu.requests[0].body.decode()
+        return next(request.body.decode() for request in emu.requests if "messages" in request.body.decode())
+
+
+def discovered(host: str) -> Any:
+    """What `discover` says of an emulated account."""
+    import llamaroute as lr
+    from llamaroute.testing import emulator
+
+    with emulator() as emu, lr.Client({"providers": {"cloud": emu.providers(host)[host]}}) as client:
+        return client.discover("cloud")
+
+
+LOGINS: dict[str, dict[str, Any]] = {
+    "azure": {"endpoint": "https://acme.services.ai.azure.com", "credential": "entra"},
+    "databricks": {"host": "https://adb-1.2.azuredatabricks.net", "client_id": "x", "client_secret": "y"},
+    "vertex": {"project": "acme"},
+    "bedrock": {"region": "us-east-1"},
+}
+"""Accounts that need a vendor's software to log in."""
 
 
 def core() -> None:
@@ -100,6 +123,12 @@ def core() -> None:
     assert "pip install 'llamaroute[cli]'" in without.stderr, without.stderr
     assert "Traceback" not in without.stderr, without.stderr
     refused("local", {"providers": {"local": {"model": str(TINY[0])}}})
+    for extra, table in LOGINS.items():
+        refused(extra, {"providers": {extra: table}})
+    problems = " ".join(problem.remedy for problem in discovered("vertex").problems)
+    assert "pip install 'llamaroute[vertex-admin]'" in problems, problems
+    for name in ("azure", "databricks", "vertex"):  # a key or a ready token needs no extra
+        answer_of_the_emulator(host=name)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "x.yaml").write_text("version: 1\n")
         refused("yaml", Path(folder, "x.yaml"))
@@ -182,6 +211,79 @@ def cli() -> None:
         assert run(command, "chat", "Hello", "--config", str(path), "--model", "openai:llama-4-scout") == "Hi there."
 
 
+def azure() -> None:
+    """A client of azure-ai-inference becomes a provider, and azure-identity is asked for tokens."""
+    import os
+
+    from azure.ai.inference import ChatCompletionsClient
+    from azure.core.credentials import AzureKeyCredential
+
+    import llamaroute as lr
+    from llamaroute.interop.azure import from_sdk
+
+    def account(emu: Any, table: Any) -> Any:
+        return from_sdk(ChatCompletionsClient(f"{table['base_url']}/models", AzureKeyCredential(table["api_key"])))
+
+    answer_of_the_emulator(host="azure-models", account=account)
+    os.environ["AZURE_AUTHORITY_HOST"] = "https://127.0.0.1:1"  # nobody is there
+    principal = {"tenant_id": "00000000-0000-0000-0000-000000000001", "client_id": "x", "client_secret": "y"}
+    with lr.Client({"providers": {"azure": {**LOGINS["azure"], **principal}}}) as client:
+        said = ""
+        try:
+            client.chat("Hi", retry=1)
+        except lr.ConnectionError as error:
+            said = str(error)
+        assert "Entra" in said, said
+
+
+def databricks() -> None:
+    """databricks-sdk logs in, machine to machine."""
+    from llamaroute.emulator.hosts.entra import CLIENT_ID, CLIENT_SECRET
+
+    login = {"kind": "databricks", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    answer_of_the_emulator(host="databricks", account=lambda emu, table: {**login, "host": emu.url})
+
+
+def vertex() -> None:
+    """google-auth makes and signs what a service account's file is for, and gets a token for it."""
+    import json
+
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "account.json")
+
+        def account(emu: Any, table: Any) -> Any:
+            about = {"type": "service_account", "client_email": "a@emulated-project.iam.gserviceaccount.com"}
+            uri = f"{emu.base_url('google')}/token"
+            path.write_text(json.dumps({**about, "private_key": key.decode(), "token_uri": uri}))
+            return {**{k: v for k, v in table.items() if k != "access_token"}, "credentials": str(path)}
+
+        answer_of_the_emulator(host="vertex", account=account)
+
+
+def vertex_admin() -> None:
+    """google-cloud-aiplatform lists what there is."""
+    found = discovered("vertex")
+    assert found.found, found
+    assert not found.problems, found.problems
+
+
+def bedrock() -> None:
+    """botocore signs, and boto3 lists what there is."""
+    answer_of_the_emulator(host="bedrock")
+    found = discovered("bedrock")
+    assert any(entry.callable for entry in found.found), found
+
+
+def clouds() -> None:
+    """All logins in one environment."""
+    for check in (azure, databricks, vertex, bedrock):
+        check()
+
+
 def everything() -> None:
     """All at once."""
     for name, check in CHECKS.items():
@@ -191,6 +293,12 @@ def everything() -> None:
 
 CHECKS: dict[str, Callable[[], None]] = {
     "core": core,
+    "azure": azure,
+    "databricks": databricks,
+    "vertex": vertex,
+    "vertex-admin": vertex_admin,
+    "bedrock": bedrock,
+    "clouds": clouds,
     "local": local,
     "images": images,
     "yaml": yaml,
