@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from llamaroute.emulator import Emulator
@@ -127,6 +128,31 @@ def test_what_the_host_lists_as_not_ready(cli, emu):
     assert result.code == 1
     assert "credentials" in result.out
     assert "hf_wrong_token" not in result.out + result.err
+
+
+def test_a_missing_permission_to_list(cli):
+    with Emulator(quirks=["bedrock-control-denied"]) as emu:
+        Path("llamaroute.json").write_text(json.dumps({"providers": emu.providers("bedrock")}))
+        result = cli("doctor")
+        assert result.code == 1
+        said = lines(result.out)["bedrock:llama-4-scout"]
+        assert "allow bedrock:ListFoundationModels" in said
+        assert "ask the model itself with --chat" in said
+        assert cli("doctor", "--chat").code == 0
+
+
+def test_a_kind_of_another_package(cli, emu, monkeypatch):
+    from llamaroute import registry
+
+    spec = replace(registry.provider_spec("openai-compatible"), name="of-a-package")
+    monkeypatch.setattr(registry, "_entry_points", lambda: {"of-a-package": lambda: spec})
+    table = {**emu.providers("openai")["openai"], "kind": "of-a-package"}
+    Path("llamaroute.json").write_text(json.dumps({"providers": {"box": table}}))
+    result = cli("doctor")
+    assert result.code == 0
+    assert lines(result.out)["box:llama-4-scout"].endswith("credentials N ms, not asked")
+    assert "accounts of the kind 'of-a-package' cannot be asked what they have; ask the model itself" in result.err
+    assert "answer" in cli("doctor", "--chat").out
 
 
 def test_every_kind(cli, emu):

@@ -13,6 +13,7 @@ import pytest
 
 import llamaroute as lr
 from llamaroute.emulator import Emulator
+from llamaroute.registry import provider_spec
 
 from .conftest import one
 
@@ -117,6 +118,16 @@ def test_access_that_cannot_be_asked_for(emu: Emulator, discover) -> None:
     result = discover(emu.providers("bedrock"))
     assert {problem.code for problem in result.problems} == {"permission"}
     assert by_id(result)[f"us.{SCOUT}"].callable is None
+
+
+def test_a_live_session(emu: Emulator, discover) -> None:
+    boto3 = importlib.import_module("boto3")
+    table = emu.providers("bedrock")["bedrock"]
+    live = boto3.Session(table["access_key_id"], table["secret_access_key"], region_name="us-west-2")
+    settings = provider_spec("bedrock").settings.model_validate({"kind": "bedrock", "base_url": table["base_url"]})
+    result = discover({"work": settings.with_live_credential(live)})
+    assert result.problems == ()
+    assert {found.region for found in result.found} == {"us-west-2"}
 
 
 @pytest.mark.parametrize("key", ["long-term", "short-term"])

@@ -77,10 +77,13 @@ def doctor(
     return max((found.code for found in findings), default=DONE)
 
 
+_ASK = "ask the model itself with --chat"
+
+
 def _said(found: Finding) -> str:
     took = [
         "no credentials" if found.credentials_ms is None else f"credentials {found.credentials_ms} ms",
-        "no answer" if found.answer_ms is None else f"answer {found.answer_ms} ms",
+        f"answer {found.answer_ms} ms" if found.answer_ms is not None else "not asked" if found.ok else "no answer",
     ]
     if found.credentials_ms is None:
         del took[1]
@@ -159,7 +162,11 @@ async def _listing(client: AsyncClient, account: Finding, timeout: float) -> Dis
     if result.answered:
         account.answer_ms = _ms(began)
     for problem in result.problems:
-        if not result.answered or problem.code == "credentials":
+        if problem.code == "unsupported":
+            note("warning", f"{account.target}: {problem}; {_ASK}")
+        elif not result.answered and problem.code in ("permission", "not-installed"):
+            account.fail(f"{problem}; or {_ASK}", _code(problem))  # what may not list may still be able to call
+        elif not result.answered or problem.code == "credentials":
             account.fail(problem, _code(problem))
         elif problem.code not in ("settings", "nothing-found"):  # these are about listing, not about calling
             note("warning", f"{account.target}: {problem}")
@@ -184,7 +191,7 @@ def _judged(account: Finding, target: Target, result: Discovery | None) -> Findi
         states = ", ".join(dict.fromkeys(filter(None, (found.status or found.note for found in same))))
         finding.fail(f"the host lists it as not ready{f': {states}' if states else ''}", FAILED)
     elif not same:
-        note("warning", f"{target.name}: the host's listing does not have {target.model_id}; try --chat")
+        note("warning", f"{target.name}: the host's listing does not have {target.model_id}; {_ASK}")
     return finding
 
 

@@ -53,8 +53,8 @@ def discover(
         return Discovery(name, kind, problems=(call,))
     module = _MODULES.get(kind)
     if module is None:
-        problem = DiscoveryProblem("settings", f"providers.{name}: accounts of the kind {kind!r} cannot be listed")
-        return Discovery(name, kind, problems=(problem,))
+        text = f"providers.{name}: accounts of the kind {kind!r} cannot be asked what they have"
+        return Discovery(name, kind, problems=(DiscoveryProblem("unsupported", text),))
     survey = Survey(account, call, env)
     ask: Callable[[Survey], Plan[None]] = importlib.import_module(f".{module}", __name__).discover
     try:

@@ -9,7 +9,15 @@ __all__ = ["Discovered", "Discovery", "DiscoveryProblem", "FoundKind", "ProblemC
 
 FoundKind: TypeAlias = Literal["model", "deployment", "inference-profile", "endpoint"]
 ProblemCode: TypeAlias = Literal[
-    "credentials", "permission", "not-installed", "unreachable", "settings", "not-found", "nothing-found", "failed"
+    "credentials",
+    "permission",
+    "not-installed",
+    "unreachable",
+    "settings",
+    "not-found",
+    "nothing-found",
+    "unsupported",
+    "failed",
 ]
 
 
