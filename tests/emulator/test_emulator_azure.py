@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -604,3 +605,15 @@ def test_odd_bodies_never_trip_the_emulator(host: str) -> None:
                 answer = client.post(url, content=body)
                 assert answer.status_code in (400, 422), body
                 assert "emulator: " not in answer.text
+
+
+def test_every_quirk_is_documented() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "emulator.md").read_text()
+    missing = []
+    for name in Emulator.quirk_names():
+        host = next(
+            (host for host in (*sorted(PATHS, reverse=True), "databricks") if name.startswith(f"{host}-")), None
+        )
+        if host is not None and f"`{name}`" not in page and f"`{name.removeprefix(f'{host}-')}`" not in page:
+            missing.append(name)
+    assert missing == []

@@ -338,9 +338,10 @@ def test_async_client(emu: Emulator, host: str, weather_tool: dict, image_url: s
 
 
 @both_hosts
-def test_comments_break_the_vendors_reader(emu: Emulator, host: str) -> None:
-    """Why these hosts send bare lines and no comments of their own."""
-    emu.fault(keepalive=True)
+@pytest.mark.parametrize("fault", [{"keepalive": True}, {"crlf": True}])
+def test_what_breaks_the_vendors_reader(emu: Emulator, host: str, fault: dict[str, bool]) -> None:
+    """Why these hosts send LF, and no comments of their own."""
+    emu.fault(**fault)
     with client(emu, host) as sdk, pytest.raises(ValueError, match="SSE event not supported"):
         list(sdk.complete(messages=ask(), model=MAVERICK, stream=True))
 
