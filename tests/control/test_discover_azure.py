@@ -145,7 +145,7 @@ def test_missing_role_on_the_project(emu: Emulator, discover) -> None:
     emu.fault(status=403, times=2, path="/api/projects")
     result = discover(entra(emu, project="shop"))
     assert one(result).code == "permission"
-    assert "Azure AI User on the project" in one(result).remedy
+    assert "Foundry User (formerly Azure AI User) on the project" in one(result).remedy
     assert by_id(result)[SCOUT].what == "model"  # better than nothing
 
 

@@ -27,6 +27,8 @@ ARM_VERSION = "2024-10-01"
 ARM_SCOPE = "https://management.azure.com/.default"
 PROJECT_SCOPE = "https://ai.azure.com/.default"
 PAGES = 20
+USER = "the role Foundry User (formerly Azure AI User)"
+"""https://learn.microsoft.com/azure/foundry/concepts/rbac-foundry ; renamed in May 2026."""
 
 _ROUTE = re.compile(r"(/api/projects/[^/]+)?(/openai(/v1)?|/models|/v1)?(/chat/completions)?$")
 """What may follow a resource's own URL, or an endpoint's."""
@@ -51,7 +53,7 @@ def discover(survey: Survey) -> Plan[None]:
     listing = yield from survey.get(
         with_path(root, "openai/v1/models"),
         "the models",
-        may="give the identity the role Azure AI User on the resource",
+        may=f"give the identity {USER} on the resource",
         missing_ok=options.api == "models",
     )
     if deployments:
@@ -94,9 +96,7 @@ def _project(survey: Survey, root: str, project: str) -> Plan[int]:
     if auth is None:
         return 0
     url = with_path(root, f"api/projects/{project}/deployments", **{"api-version": "v1"})
-    items = yield from _pages(
-        survey, url, f"the deployments of the project {project}", "the role Azure AI User on the project", auth
-    )
+    items = yield from _pages(survey, url, f"the deployments of the project {project}", f"{USER} on the project", auth)
     for item in items or ():
         if item.get("type", "ModelDeployment") == "ModelDeployment":
             model = str(item.get("modelName") or "")

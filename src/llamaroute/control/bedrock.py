@@ -31,6 +31,7 @@ NEEDED = (
     "allow bedrock:ListFoundationModels, bedrock:ListInferenceProfiles and bedrock:GetFoundationModelAvailability "
     "(the managed policy AmazonBedrockReadOnly has them)"
 )
+"""https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonBedrockReadOnly.html"""
 READY = {
     "authorizationStatus": "AUTHORIZED",
     "entitlementAvailability": "AVAILABLE",
