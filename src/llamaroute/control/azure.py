@@ -81,8 +81,9 @@ def _split(url: str) -> tuple[str, str]:
 def _endpoint(survey: Survey, base: str) -> Plan[None]:
     """The one model behind a serverless or managed endpoint."""
     options: Any = survey.account.options
-    url = with_path(base, "info", **{"api-version": options.api_version})
-    info = yield from survey.get(url, "the endpoint's model", may="use the endpoint's own key")
+    managed = options.hosting == "managed"  # what runs there may be a scoring script that knows no /info
+    url = with_path(base.removesuffix("/score"), "info", **{"api-version": options.api_version})
+    info = yield from survey.get(url, "the endpoint's model", may="use the endpoint's own key", missing_ok=managed)
     if isinstance(info, dict) and (name := info.get("model_name")):
         survey.add(name, what="endpoint", callable=True, note=str(info.get("model_type") or ""))
 
