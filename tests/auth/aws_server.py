@@ -35,15 +35,18 @@ def expiry(seconds: float) -> str:
 
 
 class Aws:
-    """The server. `POST /` is STS, `GET /container` a container's endpoint, anything else the model.
+    """The server. `POST /` is STS; `GET /container` a container's endpoint, `/federation/credentials` single sign-on,
+    `/latest/...` a machine's metadata; anything else is the model.
 
     Attributes:
         life: seconds that issued keys are good for.
         refusals: (status, code, message) for the next requests to STS.
+        garbage: what STS answers instead.
         ahead: seconds that this host's clock is ahead; requests signed more than 300 s off are refused.
         revoked: access keys that the model answers with `ExpiredTokenException`.
         issued: how many keys were given out.
         roles: forms that STS was asked with.
+        container: headers of the requests of containers, machines and people who have signed on.
         calls: headers of the requests to the model.
         paths: their paths.
     """
@@ -51,6 +54,7 @@ class Aws:
     def __init__(self) -> None:
         self.life = 3600.0
         self.refusals: list[tuple[int, str, str]] = []
+        self.garbage = ""
         self.ahead = 0.0
         self.revoked: set[str] = set()
         self.issued = 0
@@ -67,6 +71,9 @@ class Aws:
 
             def do_GET(self) -> None:
                 owner._get(self)
+
+            def do_PUT(self) -> None:
+                owner._put(self)
 
             def do_POST(self) -> None:
                 owner._post(self)
@@ -110,7 +117,20 @@ class Aws:
 
     def _get(self, handler: Any) -> None:
         self.container.append({k.lower(): v for k, v in handler.headers.items()})
-        self._send(handler, 200, json.dumps(self._keys()), "application/json")
+        if handler.path.endswith("/security-credentials/"):
+            self._send(handler, 200, "inference-role", "text/plain")
+            return
+        keys: dict[str, Any] = self._keys()
+        if handler.path.startswith("/federation/credentials"):
+            names = {"AccessKeyId": "accessKeyId", "SecretAccessKey": "secretAccessKey", "Token": "sessionToken"}
+            role = {names[name]: value for name, value in keys.items() if name in names}
+            keys = {"roleCredentials": {**role, "expiration": int((self.now + self.life) * 1000)}}
+        elif handler.path.startswith("/latest/"):
+            keys |= {"Code": "Success", "LastUpdated": expiry(0), "Type": "AWS-HMAC"}
+        self._send(handler, 200, json.dumps(keys), "application/json")
+
+    def _put(self, handler: Any) -> None:
+        self._send(handler, 200, "the-metadata-token", "text/plain")
 
     def _post(self, handler: Any) -> None:
         body = handler.rfile.read(int(handler.headers.get("content-length", "0")))
@@ -134,12 +154,15 @@ class Aws:
         self._send(handler, 200, json.dumps(ANSWER), "application/json")
 
     def _sts(self, handler: Any, form: dict[str, str]) -> None:
-        self.roles.append({**form, "authorization": handler.headers["authorization"]})
-        if self.refusals:
+        self.roles.append({**form, "authorization": handler.headers.get("authorization", "")})
+        if self.garbage:
+            self._send(handler, 200, self.garbage, "text/xml")
+        elif self.refusals:
             status, code, message = self.refusals.pop(0)
             self._send(handler, status, _ERROR.format(code=code, message=message), "text/xml")
         else:
-            self._send(handler, 200, _ASSUMED.format(role=form["RoleArn"], **self._keys()), "text/xml")
+            text = _ASSUMED.format(role=form["RoleArn"], **self._keys())
+            self._send(handler, 200, text.replace("AssumeRoleRes", f"{form['Action']}Res"), "text/xml")
 
     def _refuse(self, handler: Any, name: str, message: str) -> None:
         self._send(handler, 403, json.dumps({"message": message}), "application/json", name)

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
 import json
 import logging
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import botocore.auth
+import botocore.credentials
 import botocore.session
+import botocore.tokens
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -374,12 +378,8 @@ def test_a_program_that_hangs_does_not_hold_anybody(tmp_path: Path, monkeypatch:
 
 
 def test_single_sign_on_that_has_ended(tmp_path: Path):
-    config = (
-        "[profile p]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n"
-        "[sso-session s]\nsso_region = us-east-1\nsso_start_url = https://example.awsapps.com/start\n"
-    )
     with pytest.raises(AuthenticationError, match="run 'aws sso login --profile p'"):
-        signed(auth_of({"profile": "p"}, {**REGION, **files(tmp_path, config)}))
+        signed(auth_of({"profile": "p"}, {**REGION, **files(tmp_path, SIGN_ON)}))
 
 
 def test_the_role_of_a_container(server: Aws, monkeypatch: pytest.MonkeyPatch):
@@ -389,6 +389,61 @@ def test_the_role_of_a_container(server: Aws, monkeypatch: pytest.MonkeyPatch):
     assert access_key(auth) == "ASIAISSUED000001"
     assert server.container[0]["authorization"] == "the-container-token"
     assert (server.issued, auth.stale(time.time())) == (1, False)
+
+
+SIGN_ON = (
+    "[profile p]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n"
+    "[sso-session s]\nsso_region = us-east-1\nsso_start_url = https://example.awsapps.com/start\n"
+)
+
+
+def test_single_sign_on(server: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the token that `aws sso login` leaves in a file under a digest of the session's name."""
+    token = {"accessToken": "the-sso-token", "expiresAt": expiry(3600), "region": "us-east-1", "startUrl": "x"}
+    (tmp_path / f"{hashlib.sha1(b's').hexdigest()}.json").write_text(json.dumps(token))
+    for reader in (botocore.tokens.SSOTokenProvider, botocore.credentials.SSOProvider):
+        monkeypatch.setattr(reader, "_SSO_TOKEN_CACHE_DIR", str(tmp_path))  # else below the home directory
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", server.url)
+    auth = auth_of({"profile": "p"}, {**REGION, **files(tmp_path, SIGN_ON)})
+    assert access_key(auth) == "ASIAISSUED000001"
+    assert server.container[0]["x-amz-sso_bearer_token"] == "the-sso-token"
+    assert (auth.stale(time.time()), auth.stale(time.time() + 3600)) == (False, True)
+
+
+def test_the_role_of_a_machine(server: Aws, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url)
+    auth = auth_of({}, REGION)
+    assert access_key(auth) == "ASIAISSUED000001"
+    assert server.container[0]["x-aws-ec2-metadata-token"] == "the-metadata-token"
+    assert (auth.stale(time.time()), auth.stale(time.time() + 3600)) == (False, True)
+
+
+def test_a_machine_without_a_role_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://192.0.2.1")  # nobody is there: RFC 5737
+    began = time.monotonic()
+    with pytest.raises(AuthenticationError, match="no AWS credentials were found"):
+        signed(auth_of({}, REGION))
+    assert time.monotonic() - began < 10
+
+
+def test_the_web_identity_of_a_pod(sts: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "token").write_text("the-web-token")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+    auth = auth_of({}, REGION)
+    assert access_key(auth) == "ASIAISSUED000001"
+    assert (sts.roles[0]["Action"], sts.roles[0]["WebIdentityToken"]) == ("AssumeRoleWithWebIdentity", "the-web-token")
+    assert (auth.stale(time.time()), auth.stale(time.time() + 3600)) == (False, True)
+
+
+def test_a_profile_that_only_the_process_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is not the account's, whose environment is another."""
+    env = files(tmp_path, "", "[p]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    with pytest.raises(AuthenticationError, match="no AWS credentials were found"):
+        signed(auth_of({}, {**REGION, **env}))
 
 
 @pytest.fixture
@@ -429,6 +484,18 @@ def test_a_role_that_may_not_be_assumed(sts: Aws):
     with pytest.raises(AuthenticationError, match="refused to give credentials: User is not authorized") as caught:
         signed(auth_of({**KEYS, "role_arn": ROLE, "region": "us-east-1"}))
     assert (caught.value.status, caught.value.code, caught.value.request_id) == (403, "AccessDenied", "r-2")
+
+
+def test_an_answer_that_is_none_is_not_quoted(sts: Aws, caplog: pytest.LogCaptureFixture, tmp_path: Path):
+    """botocore's exception holds all of it, and so does the line that it logs."""
+    sts.garbage = "<AssumeRoleResponse><SecretAccessKey>issued-secret</SecretAccessKey>"
+    config = f"[profile base]\n[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n"
+    env = files(tmp_path, config, "[base]\naws_access_key_id = A\naws_secret_access_key = s\n")
+    for auth in (auth_of({"profile": "p"}, {**REGION, **env}), auth_of({**KEYS, "role_arn": ROLE}, REGION)):
+        with pytest.raises(AuthenticationError, match="Unable to parse response") as caught:
+            signed(auth)
+        assert "issued-secret" not in "".join(traceback.format_exception(caught.value))
+    assert "issued-secret" not in caplog.text
 
 
 def test_nobody_to_assume_a_role_with(monkeypatch: pytest.MonkeyPatch):

@@ -240,7 +240,8 @@ class _Keys:
         except LlamarouteError:
             raise
         except Exception as error:
-            raise _explained(error, self._provider, self._options.profile) from error
+            # botocore's own may quote a whole answer of STS, keys and all.
+            raise _explained(error, self._provider, self._options.profile or self._env.get("AWS_PROFILE")) from None
         token = {"x-amz-security-token": keys.token} if keys.token else {}
         return _Credentials(token, expires, tuple(filter(None, (keys.secret_key, keys.token))), keys)
 
@@ -311,7 +312,8 @@ def _session(profile: str | None, env: Mapping[str, str], region: str | None = N
     from botocore.config import Config
     from botocore.session import Session
 
-    session = Session(profile=profile or None)
+    # Without one named, none: a profile that the process's environment names may not be the account's.
+    session = Session(session_vars={"profile": (None, None, None, None)}, profile=profile or None)
     for variable, name in (("AWS_CONFIG_FILE", "config_file"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials_file")):
         if path := env.get(variable):
             session.set_config_variable(name, path)
@@ -356,7 +358,7 @@ def _checked(settings: AuthSettings, read: Callable[[], Any]) -> Any:
     except ImportError:
         raise
     except Exception as error:
-        raise _explained(error, settings.provider, cast(AwsOptions, settings.options).profile) from error
+        raise _explained(error, settings.provider, cast(AwsOptions, settings.options).profile) from None
 
 
 def _in_time(work: Callable[[], Any], provider: str) -> Any:
@@ -390,11 +392,14 @@ _TALKATIVE = ("parsers", "endpoint", "auth", "credentials", "tokens", "utils", "
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Keep what botocore logs at DEBUG in this thread out of logs: answers that hold keys, and requests with tokens."""
+    """Keep keys out of what botocore logs in this thread: at DEBUG whole answers and requests, else exceptions."""
     here = threading.get_ident()
 
     def passes(record: logging.LogRecord) -> bool:
-        return record.thread != here or record.levelno > logging.DEBUG
+        if record.thread != here:
+            return True
+        record.exc_info = None  # the exception itself is told to whoever asked
+        return record.levelno > logging.DEBUG
 
     loggers = [logging.getLogger(f"botocore.{name}") for name in _TALKATIVE]
     for logger in loggers:
