@@ -125,7 +125,7 @@ def core() -> None:
     refused("local", {"providers": {"local": {"model": str(TINY[0])}}})
     for extra, table in LOGINS.items():
         refused(extra, {"providers": {extra: table}})
-    problems = " ".join(problem.remedy for problem in discovered("vertex").problems)
+    problems = " ".join(map(str, discovered("vertex").problems))
     assert "pip install 'llamaroute[vertex-admin]'" in problems, problems
     for name in ("azure", "databricks", "vertex"):  # a key or a ready token needs no extra
         answer_of_the_emulator(host=name)
