@@ -418,6 +418,8 @@ def _explained(error: Exception, provider: str, profile: str | None) -> Llamarou
     who = f"providers.{provider}"
     line = (str(error).strip().splitlines() or [""])[0][:300]
     login = f"aws sso login{f' --profile {profile}' if profile else ''}"
+    if type(error).__name__.startswith("Login"):  # of `aws login`, which older botocores do not know
+        return AuthenticationError(f"{who}: {line}; run '{login.replace('sso ', '')}'", provider=provider)
     match error:
         case aws.ProfileNotFound():
             return ConfigError(f"{who}.profile: {line}; 'aws configure list-profiles' shows them", key=f"{who}.profile")
@@ -427,8 +429,6 @@ def _explained(error: Exception, provider: str, profile: str | None) -> Llamarou
             return ConfigError(f"{who}: AWS's credentials are not whole: {line}", key=f"{who}.profile")
         case aws.SSOError() | aws.TokenRetrievalError():
             return AuthenticationError(f"{who}: {line}; run '{login}'", provider=provider)
-        case aws.LoginError():
-            return AuthenticationError(f"{who}: {line}; run '{login.replace('sso ', '')}'", provider=provider)
         case aws.ClientError(response=answer):
             said = answer.get("Error", {})
             return AuthenticationError(

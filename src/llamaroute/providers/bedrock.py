@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -47,6 +48,9 @@ environment, and put it in when they sign."""
 
 PROFILES = {"us": "us-"}
 """Where an inference profile can be called from: the start of its id, and of the regions' names."""
+
+TIERS = {"flex": Decimal("0.5"), "priority": Decimal("1.75")}
+"""What Llama 4 costs there, as parts of its usual price: Portkey-AI/models:pricing/bedrock.json (2026-08-21)."""
 
 AWS_CODES: Mapping[str, type[ProviderError]] = {
     "validationexception": InvalidRequestError,
@@ -213,14 +217,20 @@ class BedrockAdapter:
 
 
 def _refine(row: ModelRow, options: BedrockSettings) -> ModelRow:
-    """Inference profiles can be called from their own part of the world alone."""
+    """A service tier has prices of its own; inference profiles are called from their own part of the world alone."""
+    known = next((known for known in catalog.rows(options.kind) if known.model == row.model), row)
+    prices = (known.input_price, known.output_price)
+    # Prices that the user gave are those of the user's tier.
+    if options.service_tier in TIERS and (row.input_price, row.output_price) == prices:
+        paid = [price and price * TIERS[options.service_tier] for price in prices]
+        row = row.evolve(input_price=paid[0], output_price=paid[1])
     start = PROFILES.get(row.model_id.partition(".")[0])
     if start is None or options.region is None or options.region.startswith(start):
         return row
     where = "us-east-1, us-east-2 or us-west-2"
     return row.evolve(
         unavailable=f"{row.model_id} cannot be called from region {options.region}; set region to {where}, "
-        f"or give the id or ARN of a profile of your own in models.{row.model!r}"
+        "or give the id or ARN of a profile of your own under models"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -62,6 +63,28 @@ def test_a_guardrail_and_a_service_tier() -> None:
     body = json_of(build(ask(), guardrail={"id": "abc123"}))
     assert body["guardrailConfig"] == {"guardrailIdentifier": "abc123", "guardrailVersion": "DRAFT"}
     assert "serviceTier" not in body
+
+
+@pytest.mark.parametrize(
+    ("tier", "prices"),
+    [
+        (None, ("0.17", "0.66")),
+        ("default", ("0.17", "0.66")),
+        ("flex", ("0.085", "0.33")),
+        ("priority", ("0.2975", "1.155")),
+    ],
+)
+def test_a_service_tier_has_its_own_prices(tier: str | None, prices: tuple[str, str]) -> None:
+    row = target(service_tier=tier).row  # which is refined twice on its way
+    assert (row.input_price, row.output_price) == tuple(map(Decimal, prices))
+
+
+def test_prices_of_ones_own_stay() -> None:
+    row = target(service_tier="flex").row.evolve(input_price=Decimal("0.1"), output_price=Decimal("0.2"))
+    assert SPEC.refine is not None
+    refined = SPEC.refine(row, target(service_tier="flex").options)
+    assert (refined.input_price, refined.output_price) == (Decimal("0.1"), Decimal("0.2"))
+    assert target("us.acme.other-v1:0", service_tier="flex").row.input_price is None
 
 
 @pytest.mark.parametrize("region", ["eu-west-1", "eu-central-1", "ap-northeast-1", "ca-central-1"])
