@@ -491,7 +491,7 @@ def test_another_service_principal() -> None:
     with Emulator(settings={"entra": known}) as emu:
         form = {"grant_type": "client_credentials", "scope": "https://ai.azure.com/.default", **known}
         assert httpx.post(f"{emu.base_url('entra')}/t/oauth2/v2.0/token", data=form).status_code == 200
-    with pytest.raises(ValueError, match="issues tokens: it is no provider"):
+    with pytest.raises(ValueError, match="entra answers no chat: it is no provider"):
         Emulator().start().providers("entra")
 
 
@@ -512,7 +512,8 @@ def test_a_projects_deployments(emu: Emulator) -> None:
     assert one.json()["modelName"] == SCOUT
     assert httpx.get(f"{url}/nothing", params={"api-version": "v1"}, headers=token).status_code == 404
     assert httpx.get(url, headers=token).status_code == 400
-    assert httpx.get(url, params={"api-version": "v1"}, headers={"api-key": emu.key("azure") or ""}).status_code == 401
+    for refused in ({"api-key": emu.key("azure") or ""}, bearer(token_for(emu, "https://cognitiveservices.azure.com"))):
+        assert httpx.get(url, params={"api-version": "v1"}, headers=refused).status_code == 401
 
 
 GROUP = "/subscriptions/s1/resourceGroups/g1/providers/Microsoft.CognitiveServices/accounts"
@@ -617,3 +618,13 @@ def test_every_quirk_is_documented() -> None:
         if host is not None and f"`{name}`" not in page and f"`{name.removeprefix(f'{host}-')}`" not in page:
             missing.append(name)
     assert missing == []
+
+
+def test_pydantics_words(emu: Emulator) -> None:
+    found = chat(emu, "azure-models", tool_choice="any", temperature=2, stop=[]).json()["detail"]
+    assert [problem["msg"] for problem in found] == [
+        "Input should be less than or equal to 1", "List should have at least 1 item after validation, not 0",
+        "Input should be 'auto', 'none' or 'required'",
+    ]  # fmt: skip
+    assert [problem["input"] for problem in found] == [2, [], "any"]
+    assert (found[0]["ctx"], found[2]["ctx"]) == ({"le": 1.0}, {"expected": "'auto', 'none' or 'required'"})

@@ -175,6 +175,3 @@ class AzureArm(Host):
         self, request: RecordedRequest, status: int, message: str | None, code: int | str | None
     ) -> list[Event]:
         return []  # nothing streams here
-
-    def provider(self, base_url: str) -> dict[str, Any]:
-        raise ValueError(f"{self.name} lists deployments: it is no provider")

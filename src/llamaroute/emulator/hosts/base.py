@@ -124,7 +124,13 @@ class Host:
         raise NotImplementedError
 
     def provider(self, base_url: str) -> dict[str, Any]:
-        """What stands under `[providers.<name>]` in a config that uses the emulator."""
+        """What stands under `[providers.<name>]` in a config that uses the emulator.
+
+        Raises:
+            ValueError: the host has no kind: it issues tokens, or lists things.
+        """
+        if not self.kind:
+            raise ValueError(f"{self.name} answers no chat: it is no provider")
         settings: dict[str, Any] = {"kind": self.kind, "base_url": base_url}
         if self.key is not None:
             settings["api_key"] = self.key

@@ -287,7 +287,14 @@ class CloudflareGateway(Cloudflare):
 
     name = "cloudflare-gateway"
     base_path = "/v1"
+    kind = "openai-compatible"
     known_quirks: ClassVar[Mapping[str, bool]] = {**Cloudflare.known_quirks, "authenticated-gateway": False}
+
+    def provider(self, base_url: str) -> dict[str, Any]:
+        """The unified route, which is what a client of OpenAI's format is pointed at."""
+        unified = f"{base_url}/{self.options.account_id}/default/compat"
+        model = f"workers-ai/{next(iter(self.models))}"
+        return {"kind": self.kind, "base_url": unified, "api_key": self.key, "model": model}
 
     def is_inference(self, request: RecordedRequest) -> bool:
         return _GATEWAY.fullmatch(request.path) is not None

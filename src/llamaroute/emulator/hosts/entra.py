@@ -216,6 +216,3 @@ class Entra(Host):
         self, request: RecordedRequest, status: int, message: str | None, code: int | str | None
     ) -> list[Event]:
         return []  # nothing streams here
-
-    def provider(self, base_url: str) -> dict[str, Any]:
-        raise ValueError(f"{self.name} issues tokens: it is no provider")
