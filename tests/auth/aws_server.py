@@ -134,7 +134,7 @@ class Aws:
 
     def _post(self, handler: Any) -> None:
         body = handler.rfile.read(int(handler.headers.get("content-length", "0")))
-        if handler.path == "/":
+        if handler.path in ("/", "http://sts.nowhere.invalid/"):
             self._sts(handler, dict(parse_qsl(body.decode())))
             return
         headers = {k.lower(): v for k, v in handler.headers.items()}

@@ -330,6 +330,11 @@ def test_half_a_key(tmp_path: Path):
         signed(auth_of({"profile": "p"}, env))
 
 
+def test_half_a_key_of_the_environment():
+    with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY is not"):
+        signed(auth_of({}, {**REGION, "AWS_ACCESS_KEY_ID": KEY}))
+
+
 def test_no_credentials_at_all():
     with pytest.raises(AuthenticationError) as caught:
         signed(auth_of({}, REGION))
@@ -477,6 +482,12 @@ def test_a_role_of_a_profile(sts: Aws, tmp_path: Path):
     assert access_key(auth) == "ASIAISSUED000001"
     assert not auth.stale(time.time())
     assert auth.stale(time.time() + 3600)
+
+
+def test_credentials_are_asked_for_through_the_accounts_proxy(server: Aws, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.nowhere.invalid")  # the proxy gets its whole URL
+    table = {**KEYS, "role_arn": ROLE, "region": "us-east-1", "proxy": server.url}
+    assert access_key(auth_of(table)) == "ASIAISSUED000001"
 
 
 def test_a_role_that_may_not_be_assumed(sts: Aws):

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -275,9 +275,14 @@ class _Keys:
                 token.get_secret_value() if token is not None else None,
             )
         profile = options.profile
-        if profile is None and (key := env.get("AWS_ACCESS_KEY_ID")) and (secret := env.get("AWS_SECRET_ACCESS_KEY")):
-            return Credentials(key, secret, env.get("AWS_SESSION_TOKEN"))
-        session = _session(profile or env.get("AWS_PROFILE"), env, self.region)
+        if profile is None and (key := env.get("AWS_ACCESS_KEY_ID")):
+            if secret := env.get("AWS_SECRET_ACCESS_KEY"):
+                return Credentials(key, secret, env.get("AWS_SESSION_TOKEN"))
+            raise ConfigError(
+                f"providers.{self._provider}: AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not",
+                key=f"providers.{self._provider}.secret_access_key",
+            )
+        session = _session(profile or env.get("AWS_PROFILE"), env, self.region, options)
         chain = session.get_component("credential_provider")
         if "env" in {provider.METHOD for provider in chain.providers}:
             chain.remove("env")  # they were looked for in the account's own environment
@@ -287,28 +292,23 @@ class _Keys:
         """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
         from botocore.credentials import ReadOnlyCredentials
 
-        client = _session(None, self._env, self.region).create_client(
+        client = _session(None, self._env, self.region, self._options).create_client(
             "sts",
             aws_access_key_id=source.access_key,
             aws_secret_access_key=source.secret_key,
             aws_session_token=source.token,
         )
-        with _closing(client):
+        with closing(client):
             given = client.assume_role(RoleArn=role, RoleSessionName="llamaroute")["Credentials"]
         keys = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
         return keys, given["Expiration"].timestamp()
 
 
-@contextmanager
-def _closing(client: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        client.close()
+def _session(profile: str | None, env: Mapping[str, str], region: str | None = None, options: Any = None) -> Any:
+    """A session of botocore with the limits above and the account's own environment, as far as botocore lets it in.
 
-
-def _session(profile: str | None, env: Mapping[str, str], region: str | None = None) -> Any:
-    """A session of botocore with the limits above and the account's own environment, as far as botocore lets it in."""
+    With the account's `options`, it goes through the same proxy and trusts the same certificates.
+    """
     from botocore.config import Config
     from botocore.session import Session
 
@@ -320,6 +320,10 @@ def _session(profile: str | None, env: Mapping[str, str], region: str | None = N
     if region is not None:
         session.set_config_variable("region", region)  # of the services that give credentials, too
     limits = Config(connect_timeout=CONNECT, read_timeout=READ, retries={"total_max_attempts": ATTEMPTS})
+    if options is not None and options.proxy:
+        limits = limits.merge(Config(proxies={"http": options.proxy, "https": options.proxy}))
+    if options is not None and options.verify is not True:
+        session.set_config_variable("ca_bundle", options.verify)
     session.set_default_client_config(limits)
     return session
 
