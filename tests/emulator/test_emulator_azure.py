@@ -281,6 +281,7 @@ def test_headers(emu: Emulator) -> None:
         for kind in ("limit", "remaining", "reset", "renewalperiod"):
             assert f"x-ratelimit-{kind}-{what}" in v1
     assert v1["x-ratelimit-renewalperiod-tokens"] == "60"
+    assert (v1["x-ratelimit-limit-requests"], v1["x-ratelimit-limit-tokens"]) == ("1000", "400000")
     assert (v1["x-ms-served-model"], v1["x-ratelimit-abusepenalty-active"]) == (MAVERICK, "False")
     assert not [name for name in (*unified, *serverless) if name.startswith("x-ratelimit")]
     assert {"prompt_token_len", "sampling_token_len", "azureml-model-group"} <= set(serverless)
@@ -379,13 +380,26 @@ def test_rate_limit(emu: Emulator, host: str) -> None:
 
 
 @every_host
-@pytest.mark.parametrize("status", [401, 403, 404, 408, 500, 502, 503])
-def test_other_faults(emu: Emulator, host: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, "PermissionDenied"), (404, "DeploymentNotFound"), (408, "Timeout"), (500, "InternalServerError"),
+     (502, "502"), (503, "ServiceUnavailable")],
+)  # fmt: skip
+def test_other_faults(emu: Emulator, host: str, status: int, code: str) -> None:
     emu.fault(status=status)
     answer = chat(emu, host)
-    assert answer.status_code == status
-    body = answer.json()
-    assert body.get("message") or body["error"]["message"]
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.json()["error"]["message"]
+    emu.fault(status=status, code="Mine", message="In my words.")
+    assert chat(emu, host).json() == {"error": {"code": "Mine", "message": "In my words."}}
+
+
+@every_host
+def test_a_fault_with_401_is_what_a_wrong_key_gives(emu: Emulator, host: str) -> None:
+    refused = post(emu, host, {"api-key": "wrong"})
+    emu.fault(status=401)
+    answer = chat(emu, host)
+    assert (answer.status_code, answer.json()) == (401, refused.json())
 
 
 # ── keys and tokens ──
@@ -484,6 +498,15 @@ def test_entra_refuses_odd_forms(emu: Emulator, form: dict[str, str], status: in
     answer = httpx.post(f"{emu.base_url('entra')}/{TENANT}/oauth2/v2.0/token", data=form)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     assert answer.json()["error_description"].startswith(f"AADSTS{answer.json()['error_codes'][0]}: ")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(429, "temporarily_unavailable"), (503, "temporarily_unavailable"), (400, "invalid_request")]
+)
+def test_entra_faults(emu: Emulator, status: int, error: str) -> None:
+    emu.fault(status=status, host="entra", path="token")
+    answer = httpx.post(f"{emu.base_url('entra')}/{TENANT}/oauth2/v2.0/token", data={})
+    assert (answer.status_code, answer.json()["error"], answer.json()["error_codes"]) == (status, error, [90033])
 
 
 def test_another_service_principal() -> None:
