@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import json
+import ssl
 import threading
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-__all__ = ["ROLE", "Aws", "expiry"]
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+__all__ = ["ROLE", "Aws", "certificate", "expiry"]
 
 ROLE = "arn:aws:iam::123456789012:role/inference"
 
@@ -34,6 +42,23 @@ def expiry(seconds: float) -> str:
     return (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def certificate(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 with its key, in one file, that nobody has signed but itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - day).not_valid_after(now + day)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "server.pem"
+    path.write_bytes(private + builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    return path
+
+
 class Aws:
     """The server. `POST /` is STS; `GET /container` a container's endpoint, `/federation/credentials` single sign-on,
     `/latest/...` a machine's metadata; anything else is the model.
@@ -51,7 +76,7 @@ class Aws:
         paths: their paths.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.life = 3600.0
         self.refusals: list[tuple[int, str, str]] = []
         self.garbage = ""
@@ -89,7 +114,11 @@ class Aws:
             request_queue_size = 128
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 

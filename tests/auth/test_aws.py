@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from llamaroute.errors import AuthenticationError, ConfigError, ConnectionError
 from llamaroute.providers.bedrock import SPEC
 from llamaroute.registry import make_auth
 from llamaroute.spi import Auth, AuthSettings, WireRequest, WireResponse
-from tests.auth.aws_server import ROLE, Aws, expiry
+from tests.auth.aws_server import ROLE, Aws, certificate, expiry
 
 NOW = 1_800_000_000.0
 KEY, SECRET = "AKIDEXAMPLE000000001", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -488,6 +489,35 @@ def test_credentials_are_asked_for_through_the_accounts_proxy(server: Aws, monke
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.nowhere.invalid")  # the proxy gets its whole URL
     table = {**KEYS, "role_arn": ROLE, "region": "us-east-1", "proxy": server.url}
     assert access_key(auth_of(table)) == "ASIAISSUED000001"
+
+
+@pytest.mark.parametrize("verify", [True, False, "the file"])
+def test_credentials_are_asked_for_with_the_accounts_certificates(
+    verify: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = certificate(tmp_path)
+    server = Aws(file)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+    verify = str(file) if verify == "the file" else verify
+    table = {
+        "kind": "bedrock",
+        **KEYS,
+        "role_arn": ROLE,
+        "region": "us-east-1",
+        "base_url": server.url,
+        "verify": verify,
+    }
+    try:
+        with warnings.catch_warnings(), lr.Client({"providers": {"work": table}}, env={}) as client:
+            warnings.simplefilter("ignore")  # urllib3's, about not verifying
+            if verify is True:
+                with pytest.raises(ConnectionError, match="certificate"):
+                    client.chat("Hi", retry=1)
+            else:
+                assert client.chat("Hi", retry=1).text == "Hello."
+        assert len(server.calls) == len(server.roles) == (0 if verify is True else 1)
+    finally:
+        server.close()
 
 
 def test_a_role_that_may_not_be_assumed(sts: Aws):
