@@ -23,13 +23,13 @@ __all__ = ["ENTRY_POINT_GROUP", "builtin_specs", "known_kinds", "make_auth", "pr
 ENTRY_POINT_GROUP = "llamaroute.providers"
 
 _BUILTIN = {
-    "bedrock": "llamaroute.providers.bedrock",
     "cloudflare": "llamaroute.providers.cloudflare",
     "azure": "llamaroute.providers.azure",
     "databricks": "llamaroute.providers.databricks",
     "huggingface": "llamaroute.providers.huggingface",
     "openai-compatible": "llamaroute.providers.openai_compatible",
     "vertex": "llamaroute.providers.vertex",
+    "bedrock": "llamaroute.providers.bedrock",
     "local": "llamaroute.providers.local",
 }
 

@@ -177,8 +177,17 @@ def test_extra_has_the_last_word():
 
 
 def test_what_is_no_json():
-    with pytest.raises(errors.InputError, match="JSON"):
-        sent(ask(extra={"bedrock": {"x": object()}}))
+    odd = ToolCall("a", "weather", {"x": object()})
+    history = (user("?"), assistant(odd), tool_result(odd, "rain"))
+    for request in (
+        ask(extra={"bedrock": {"x": object()}}),
+        ask(*history, tools=(WEATHER,)),
+        ask(*history),
+        ask("\ud800"),
+        ask(tools=(Tool("f", "", {"x": object()}),)),
+    ):
+        with pytest.raises(errors.InputError, match="JSON"):
+            sent(request)
 
 
 # -- what is read ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 import llamaroute as lr
+from llamaroute.providers.bedrock import SPEC
+from llamaroute.types.messages import assistant, tool_result, user
+from llamaroute.types.parts import ToolCall
+from llamaroute.types.tools import Tool
 from tests.oracle.bedrock_readers import gathered, meaning, ours, theirs_plain, theirs_stream
+from tests.providers.wires import ask, json_of, target_of
 
 from .player import PIECES, Case, Playing, cases
 
@@ -31,6 +36,24 @@ def answered(case: Case, piece: int) -> Any:
 
 def test_folder_holds_cases() -> None:
     assert len(CASES) > 20
+
+
+def test_a_conversation_that_maverick_took_is_what_is_sent() -> None:
+    """`status` is optional, and lists and tables without anything in them are left out."""
+    (recorded,) = [case.request for case in CASES if "tool-result-followed-by-text-accepted" in case.name]
+    (spec,) = [tool["toolSpec"] for tool in recorded["toolConfig"]["tools"]]
+    call = ToolCall("t1", spec["name"], {})
+    turns = (
+        user("show me my expenses"),
+        assistant(call),
+        tool_result(call, "ok"),
+        user("Thanks. Now just say the word DONE."),
+    )
+    tool = Tool(spec["name"], "", spec["inputSchema"]["json"])
+    target = target_of(SPEC, {"api_key": "k", "region": "us-east-1"}, "llama-4-maverick")
+    sent = json_of(SPEC.adapter.build_request(ask(*turns, tools=(tool,)), target, stream=False))
+    del recorded["messages"][2]["content"][0]["toolResult"]["status"]
+    assert {**sent, "system": [], "inferenceConfig": {}} == recorded
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.status == 200 and not c.streamed], ids=lambda c: c.name)

@@ -40,15 +40,15 @@ def encode_converse(
         InputError: something in it cannot be written as JSON, or the conversation's calls and results do not match.
         CapabilityError: Converse has no place for something in it.
     """
-    with_tools = bool(request.tools) and request.tool_choice != "none"
-    conversation = arrange(request.messages, target, tools=with_tools)
-    if any(image.detail is not None for image in request.images):
-        conversation.note("image_detail", f"{target.name} knows no `detail` of images: it was left out", "images")
-    body = _parameters(request, target, conversation)
-    if with_tools:
-        body["toolConfig"] = _tool_config(request, target)
-    adjust(body, request, target)
     try:
+        with_tools = bool(request.tools) and request.tool_choice != "none"
+        conversation = arrange(request.messages, target, tools=with_tools)
+        if any(image.detail is not None for image in request.images):
+            conversation.note("image_detail", f"{target.name} knows no `detail` of images: it was left out", "images")
+        body = _parameters(request, target, conversation)
+        if with_tools:
+            body["toolConfig"] = _tool_config(request, target)
+        adjust(body, request, target)
         return _encode(conversation, body, extra_for(request, target), target), tuple(conversation.notices)
     except PydanticSerializationError as error:
         raise InputError(f"extra=, a tool or a message holds what JSON cannot: {error}") from None
