@@ -67,6 +67,7 @@ class Aws:
         life: seconds that issued keys are good for.
         refusals: (status, code, message) for the next requests to STS.
         garbage: what STS answers instead.
+        signed_out: whether single sign-on has been ended at the portal.
         ahead: seconds that this host's clock is ahead; requests signed more than 300 s off are refused.
         revoked: access keys that the model answers with `ExpiredTokenException`.
         issued: how many keys were given out.
@@ -80,6 +81,7 @@ class Aws:
         self.life = 3600.0
         self.refusals: list[tuple[int, str, str]] = []
         self.garbage = ""
+        self.signed_out = False
         self.ahead = 0.0
         self.revoked: set[str] = set()
         self.issued = 0
@@ -151,6 +153,11 @@ class Aws:
             return
         keys: dict[str, Any] = self._keys()
         if handler.path.startswith("/federation/credentials"):
+            if self.signed_out:
+                self._send(
+                    handler, 401, '{"message": "Session token not found"}', "application/json", "UnauthorizedException"
+                )
+                return
             names = {"AccessKeyId": "accessKeyId", "SecretAccessKey": "secretAccessKey", "Token": "sessionToken"}
             role = {names[name]: value for name, value in keys.items() if name in names}
             keys = {"roleCredentials": {**role, "expiration": int((self.now + self.life) * 1000)}}

@@ -414,6 +414,11 @@ def test_single_sign_on(server: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert access_key(auth) == "ASIAISSUED000001"
     assert server.container[0]["x-amz-sso_bearer_token"] == "the-sso-token"
     assert (auth.stale(time.time()), auth.stale(time.time() + 3600)) == (False, True)
+    server.signed_out = True
+    with pytest.raises(AuthenticationError, match="run 'aws sso login --profile p'"):
+        signed(auth_of({"profile": "p"}, {**REGION, **files(tmp_path, SIGN_ON)}))
+    with pytest.raises(AuthenticationError, match="run 'aws sso login --profile p'"):
+        signed(auth_of({}, {**REGION, **files(tmp_path, SIGN_ON), "AWS_PROFILE": "p"}))
 
 
 def test_the_role_of_a_machine(server: Aws, monkeypatch: pytest.MonkeyPatch):

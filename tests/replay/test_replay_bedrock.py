@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def test_folder_holds_cases() -> None:
 
 def test_a_conversation_that_maverick_took_is_what_is_sent() -> None:
     """`status` is optional, and lists and tables without anything in them are left out."""
-    (recorded,) = [case.request for case in CASES if "tool-result-followed-by-text-accepted" in case.name]
+    (case,) = [case for case in CASES if "tool-result-followed-by-text-accepted" in case.name]
+    recorded = copy.deepcopy(case.request)
     (spec,) = [tool["toolSpec"] for tool in recorded["toolConfig"]["tools"]]
     call = ToolCall("t1", spec["name"], {})
     turns = (
