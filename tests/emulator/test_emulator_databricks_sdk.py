@@ -109,28 +109,44 @@ def test_oauth_refused(emu: Emulator) -> None:
         ).serving_endpoints.query(MAVERICK, messages=hello())
 
 
-def test_a_service_principal_of_entra(emu: Emulator) -> None:
-    """The SDK's own source of Entra tokens, at the emulator: v1 of the endpoint, `resource` and not `scope`."""
-    oauth = importlib.import_module("databricks.sdk.oauth")
+def principal(emu: Emulator, **change):
+    """A service principal of Entra; the SDK takes another cloud's login address as data."""
+    clouds = importlib.import_module("databricks.sdk.environments")
+    public = clouds.ENVIRONMENTS["PUBLIC"]
+    login = clouds.AzureEnvironment(
+        "EMULATED", public.service_management_endpoint, public.resource_manager_endpoint, emu.base_url("entra") + "/"
+    )
+    cloud = clouds.DatabricksEnvironment(clouds.Cloud.AZURE, "localhost", DATABRICKS, login)
+    settings = {"azure_client_id": CLIENT_ID, "azure_client_secret": CLIENT_SECRET, **change}
+    return workspace(emu, token=None, auth_type="azure-client-secret", databricks_environment=cloud, **settings)
 
-    def source(resource: str):
-        url = f"{emu.base_url('entra')}/{TENANT}/oauth2/token"
-        return oauth.ClientCredentials(
-            client_id=CLIENT_ID, client_secret=CLIENT_SECRET, token_url=url, use_params=True,
-            endpoint_params={"resource": resource},
-        )  # fmt: skip
 
-    token = source(DATABRICKS).token()
-    management = source("https://management.core.windows.net/").token()
-    client = workspace(emu, token=token.access_token).api_client
-    body = {"messages": [{"role": "user", "content": "Hi"}]}
-    headers = {"X-Databricks-Azure-SP-Management-Token": management.access_token}
-    answer = client.do("POST", INVOCATIONS, body=body, headers=headers)
-    assert answer["choices"][0]["message"]["content"] == "You said: Hi"
+@pytest.mark.parametrize("tenant", [TENANT, None])
+def test_a_service_principal_of_entra(emu: Emulator, tenant: str | None) -> None:
+    client = principal(emu, azure_tenant_id=tenant, azure_workspace_resource_id="/subscriptions/s/workspaces/w")
+    answer = client.serving_endpoints.query(MAVERICK, messages=hello("Hi"))
+    assert answer.choices[0].message.content == "You said: Hi"
+    asked = emu.requests[-1].headers
+    assert emu.tokens.valid(asked["authorization"].removeprefix("Bearer "), DATABRICKS)
+    arm = "https://management.core.windows.net"
+    assert emu.tokens.valid(asked["x-databricks-azure-sp-management-token"], arm)
+    assert asked["x-databricks-azure-workspace-resource-id"] == "/subscriptions/s/workspaces/w"
+    tokens = [request.path for request in emu.requests if request.host == "entra"]
+    assert tokens == [f"/{TENANT}/oauth2/token"] * 2, "by resource, one for the workspace and one for ARM"
+    emu.revoke_tokens()
     with pytest.raises(errors.PermissionDenied):
-        client.do("POST", INVOCATIONS, body=body, headers={**headers, "X-Databricks-Azure-SP-Management-Token": "x"})
+        client.serving_endpoints.query(MAVERICK, messages=hello())
+
+
+def test_a_token_for_another_service(emu: Emulator) -> None:
+    token = emu.tokens.issue("https://management.core.windows.net").text
     with pytest.raises(errors.BadRequest, match=f"Expected aud claim to be: {DATABRICKS}, but was: https://management"):
-        workspace(emu, token=management.access_token).api_client.do("POST", INVOCATIONS, body=body)
+        workspace(emu, token=token).serving_endpoints.query(MAVERICK, messages=hello())
+
+
+def test_a_wrong_secret(emu: Emulator) -> None:
+    with pytest.raises(ValueError, match="AADSTS7000215"):
+        principal(emu, azure_client_secret="wrong", azure_tenant_id=TENANT).serving_endpoints.list().__next__()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ..prompt import Prompt
 from ..script import CallArgs, CallStart, End, Piece, Text, Whole, tokens
 from .base import DONE, Call, Event, new_id, request_uuid
 from .databricks_checks import MAX_BODY, BadRequestError, RateLimitError, check, check_turns
-from .entra import CLIENT_ID, CLIENT_SECRET, DATABRICKS, form_of, sent_bearer
+from .entra import CLIENT_ID, CLIENT_SECRET, DATABRICKS, TENANT, form_of, sent_bearer
 from .openai import OpenAIShaped, RefusedError, Turn
 
 __all__ = ["Databricks"]
@@ -53,7 +53,7 @@ class Databricks(OpenAIShaped):
     default_key = "dapi00000000000000000000000000000000"
     default_models = (MAVERICK,)
     default_context = 128_000
-    root_paths = ("serving-endpoints", "ai-gateway", "api", ".well-known", "oidc")
+    root_paths = ("serving-endpoints", "ai-gateway", "api", ".well-known", "oidc", "aad")
     known_settings: ClassVar[Mapping[str, Any]] = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
     known_quirks: ClassVar[Mapping[str, bool]] = {
         "databricks-cumulative-usage": True,
@@ -86,6 +86,9 @@ class Databricks(OpenAIShaped):
                 return json_answer(200, {"issuer": base, **endpoints, "grant_types_supported": ["client_credentials"]})
             case "POST", "/oidc/v1/token":
                 return self._token(request)
+            case "GET", "/aad/auth":  # where a person logs in; the SDK learns the tenant from it
+                url = f"https://login.microsoftonline.com/{TENANT}/oauth2/authorize?resource={DATABRICKS}"
+                return Answer(302, {**self.headers(request), "location": url})
         return None
 
     def _base(self, request: RecordedRequest) -> str:
