@@ -19,8 +19,8 @@ PUBLIC = """
     Client Config ConfigError ConnectionError ContentFilterError ContextLengthError Cost Discovered Discovery
     DiscoveryProblem Document FailedOver Finished Image InputError InvalidRequestError JsonSchema LlamarouteError
     Message ModelRetiredError NotFoundError Notice
-    OutputValidationError OverloadedError PayloadTooLargeError PermissionDeniedError PolicyError ProtocolError
-    ProviderError QuotaExhaustedError RateLimitError ReasoningDelta RetryPolicy Retrying ServerError Started Stream
+    OutputValidationError OverloadedError PayloadTooLargeError PermissionDeniedError Plan PlannedTarget PolicyError ProtocolError
+    ProviderError QuotaExhaustedError RateLimitError ReasoningDelta RetryPolicy Retrying ServerError Started Step Stream
     StreamEvent StreamInterruptedError Text TextDelta TimeoutError Timeout Timing TokenCount TokenLogprob Tool ToolCall
     ToolCallDelta ToolCallDone ToolCallStarted ToolError Usage UsageReported Video __version__ assistant system
     tool_result user

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     )
     from .types.messages import Message, assistant, system, tool_result, user
     from .types.parts import Document, Image, Text, ToolCall, Video
+    from .types.plan import Plan, PlannedTarget, Step
     from .types.response import Attempt, AttemptError, ChatResponse, Cost, Notice, Timing, TokenLogprob, Usage
     from .types.tools import JsonSchema, Tool
 
@@ -117,6 +118,7 @@ _HOME = {
     ),
     "types.messages": ("Message", "assistant", "system", "tool_result", "user"),
     "types.parts": ("Document", "Image", "Text", "ToolCall", "Video"),
+    "types.plan": ("Plan", "PlannedTarget", "Step"),
     "types.response": ("Attempt", "AttemptError", "ChatResponse", "Cost", "Notice", "Timing", "TokenLogprob", "Usage"),
     "types.tools": ("JsonSchema", "Tool"),
 }
@@ -160,6 +162,8 @@ __all__ = [
     "OverloadedError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
+    "Plan",
+    "PlannedTarget",
     "PolicyError",
     "ProtocolError",
     "ProviderError",
@@ -170,6 +174,7 @@ __all__ = [
     "Retrying",
     "ServerError",
     "Started",
+    "Step",
     "Stream",
     "StreamEvent",
     "StreamInterruptedError",

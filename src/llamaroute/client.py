@@ -23,6 +23,7 @@ from .streams import AsyncStream, Stream
 from .tokens import TokenCount
 from .transport.base import AsyncTransport, Transport
 from .types.messages import Input
+from .types.plan import Plan
 from .types.response import ChatResponse
 
 if TYPE_CHECKING:
@@ -78,6 +79,19 @@ class _Base(Generic[TransportT]):
     def usage(self) -> Totals:
         """What this client has used so far, as of now."""
         return self._runtime.used()
+
+    def explain(
+        self, input: Input, *, output: Any = None, stream: bool = False, **options: Unpack[ChatOptions]
+    ) -> Plan:
+        """Which targets `chat` (or, with `stream=True`, `stream`) would ask, in which order, and what would be made up or
+        refused there, and why. Sends nothing, and reads no image.
+
+        Raises:
+            InputError, ConfigError, CapabilityError: as `chat` before it sends; a target that cannot serve the request
+                is no error but is said to be passed over.
+        """
+        runtime = self._current()
+        return runtime.explain(runtime.prepare(input, options, output=output, stream=stream), options.get("model"))
 
     def reload(self) -> None:
         """Read the configuration again. Calls under way end with the old one.

@@ -21,13 +21,15 @@ from .catalog.prices import cost_of
 from .config.load import LoadedConfig, load_config
 from .config.models import Config
 from .errors import CapabilityError, InputError
-from .layers.adapt import adapt, check
+from .layers.adapt import adapt
 from .layers.failover import failover
 from .layers.observe import observe
 from .layers.repair import repair
+from .layers.restream import restream
 from .layers.retry import RetryPolicy, retry
 from .media_io import FileAndNet
 from .output import output_spec
+from .parity.plan import plan
 from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeout, compose
 from .pipeline.exchange import exchange, read_body, send_signed
 from .pipeline.ops import Plan
@@ -36,6 +38,8 @@ from .routing.resolve import Account, make_account, resolve
 from .spi import Adapter, Auth, AuthSettings, EndpointLocator, Target, TokenCounter, WireResponse
 from .tokens import TokenCount, estimate_tokens, estimate_usage
 from .types.messages import Input
+from .types.plan import Plan as Explanation
+from .types.plan import PlannedTarget
 from .types.response import ChatResponse, Notice, Timing
 from .types.settings import RetrySettings, TimeoutSettings
 from .wire.headers import request_id
@@ -105,7 +109,7 @@ class Runtime:
             spec = provider_spec(options.kind, account=name)
             rows = catalog.rows(spec.name) if spec.catalog is None else catalog.parse(spec.catalog)
             self.accounts[name] = make_account(name, spec, options, rows, self.config.models)
-        self.handler: Handler = compose((failover, adapt, repair, media, retry, *layers, observe), exchange)
+        self.handler: Handler = compose((failover, restream, repair, adapt, media, retry, *layers, observe), exchange)
         self.totals = Totals()
         self._totals_lock = threading.Lock()
         self._env = env
@@ -231,8 +235,28 @@ class Runtime:
             }
         )
 
+    def explain(self, call: Call, route: str | None) -> Explanation:
+        """What a call would do: the same decisions that its layers would make."""
+        could = self._could_serve(call)
+        planned: list[PlannedTarget] = []
+        for candidate in call.candidates:
+            target = candidate.target
+            try:
+                steps = plan(call.request, target, stream=call.stream)
+                planned.append(PlannedTarget(target.name, target.model_id, steps))
+            except CapabilityError as error:
+                others = tuple(name for name in could if name != target.name)
+                planned.append(PlannedTarget(target.name, target.model_id, refused=str(error), could_serve=others))
+        return Explanation(tuple(planned), route if route in self.config.routes else None)
+
     def suggest(self, call: Call, error: CapabilityError) -> None:
         """Complete a refusal with the configured targets that could serve the request."""
+        if could := self._could_serve(call):
+            error.could_serve = tuple(could)
+            error.args = (f"{error.args[0]}; could serve it: {', '.join(could)}",)
+
+    def _could_serve(self, call: Call) -> list[str]:
+        """Configured targets, beside those that are asked, that could serve the request."""
         asked = {candidate.target.name for candidate in call.candidates}
         could: list[str] = []
         for account in self.accounts.values():
@@ -240,11 +264,9 @@ class Runtime:
                 if target.name in asked or target.name in could:
                     continue
                 with contextlib.suppress(CapabilityError):
-                    check(call.request, target, stream=call.stream)
+                    plan(call.request, target, stream=call.stream)
                     could.append(target.name)
-        if could:
-            error.could_serve = tuple(could)
-            error.args = (f"{error.args[0]}; could serve it: {', '.join(could)}",)
+        return could
 
     def count_plan(self, call: Call) -> Plan[TokenCount]:
         """Count a request's input tokens: by the target where its adapter can, else by estimate."""

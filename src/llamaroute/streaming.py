@@ -95,8 +95,7 @@ class StreamState:
             except OutputValidationError as error:
                 self.failure = error
             else:
-                mode = response.output_mode or "native"
-                response = response.model_copy(update={"output": value, "output_mode": mode})
+                response = response.model_copy(update={"output": value, "output_mode": self.reply.output_mode})
         self.response = response
         self.runtime.count(self.call, response)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jsonschema
@@ -11,8 +11,7 @@ import pytest
 
 from llamaroute.dialects.accumulate import fold
 from llamaroute.errors import CapabilityError, InputError
-from llamaroute.parity.forced_tools import CallsFromJson, rewrite, unfold, unfold_response, wrap_reply
-from llamaroute.pipeline.core import Reply
+from llamaroute.parity.forced_tools import CallsFromJson, rewrite, unfold, unfold_response
 from llamaroute.spi import AnswerMeta, DecoderEvent
 from llamaroute.types.events import Finished, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStarted, UsageReported
 from llamaroute.types.messages import assistant, system, tool_result, user
@@ -38,26 +37,12 @@ def accepted(changed: ChatRequest, value: Any) -> bool:
     return jsonschema.Draft202012Validator(changed.output.schema).is_valid(value)
 
 
-class Inner:
-    """A decoder whose text deltas are the bytes it is fed."""
-
-    def __init__(self, reason: str = "stop") -> None:
-        self._reason = reason
-
-    def feed(self, data: bytes) -> Iterator[DecoderEvent]:
-        yield TextDelta(data.decode())
-
-    def close(self) -> Iterator[DecoderEvent]:
-        yield UsageReported(Usage(1, 2, 3))
-        yield Finished(self._reason, self._reason)
-
-
 def stream(pieces: Iterable[str], asked: ChatRequest, reason: str = "stop") -> list[DecoderEvent]:
-    decoder = CallsFromJson(Inner(reason), asked)
+    transform = CallsFromJson(asked)
     events: list[DecoderEvent] = [AnswerMeta("x")]
     for piece in pieces:
-        events += decoder.feed(piece.encode())
-    return [*events, *decoder.close()]
+        events += transform.convert([TextDelta(piece)])
+    return [*events, *transform.convert([UsageReported(Usage(1, 2, 3)), Finished(reason, reason)])]
 
 
 def plain(text: str, reason: str = "stop") -> ChatResponse[Any]:
@@ -228,10 +213,9 @@ def test_a_whole_reply_is_what_json_says(text: str) -> None:
 
 
 def test_a_reply_comes_as_it_is_written() -> None:
-    decoder = CallsFromJson(Inner(), request("auto"))
-    said = [
-        [event.text for event in decoder.feed(piece)] for piece in (b'{"rep', b'ly": "On', b"ce upon", b' a time"}')
-    ]
+    transform = CallsFromJson(request("auto"))
+    pieces = ('{"rep', 'ly": "On', "ce upon", ' a time"}')
+    said = [[event.text for event in transform.convert([TextDelta(piece)])] for piece in pieces]
     assert said == [[], ["On"], ["ce upon"], [" a time"]]
 
 
@@ -249,15 +233,3 @@ def test_a_reply_where_none_was_allowed_is_malformed() -> None:
     response = unfold_response(plain('{"reply": "Hi"}'), request("required"))
     assert response.text == '{"reply": "Hi"}'
     assert response.warnings[0].code == "tool_call_malformed"
-
-
-def test_a_committed_stream_is_wrapped() -> None:
-    inner = Inner()
-    reply = Reply(None, events=[AnswerMeta("x"), TextDelta(CALL[:5])], rest=iter([TextDelta(CALL[5:9])]), decoder=inner)  # type: ignore[arg-type]
-    wrapped = wrap_reply(reply, request())
-    events = [*wrapped.events, *wrapped.rest, *wrapped.decoder.feed(CALL[9:].encode()), *wrapped.decoder.close()]
-    assert fold(events).tool_calls[0].arguments == {"city": "Paris"}
-    whole = Reply(None, events=[TextDelta(CALL), Finished("stop")], ended=True)  # type: ignore[arg-type]
-    assert fold(wrap_reply(whole, request()).events).finish_reason == "tool_calls"
-    untouched = Reply(None, events=[TextDelta(CALL)])  # type: ignore[arg-type]
-    assert wrap_reply(untouched, request("none")).events == [TextDelta(CALL)]

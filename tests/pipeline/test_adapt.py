@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from llamaroute.errors import CapabilityError, ProviderError
-from llamaroute.layers.adapt import adapt, check, needs
+from llamaroute.layers.adapt import adapt
 from llamaroute.layers.observe import observe
+from llamaroute.layers.restream import restream
 from llamaroute.layers.retry import RetryPolicy, retry
 from llamaroute.pipeline.core import compose
 from llamaroute.pipeline.exchange import exchange
-from llamaroute.types.capability import FEATURES, ImageRule, ModelRow, ParameterRule
+from llamaroute.types.capability import FEATURES, ModelRow, ParameterRule
 from llamaroute.types.events import Finished, TextDelta, ToolCallDone, ToolCallStarted, UsageReported
 from llamaroute.types.messages import user
 from llamaroute.types.parts import Image
-from llamaroute.types.request import ChatRequest
 from llamaroute.types.response import Usage
 from llamaroute.types.tools import JsonSchema, Tool
 
@@ -40,33 +40,12 @@ def adapted(target_row: ModelRow, *, stream: bool = False, **request: Any):
     return handler.calls[0]
 
 
-@pytest.mark.parametrize(
-    ("request_fields", "stream", "expected"),
-    [
-        ({}, False, ()),
-        ({}, True, ("stream",)),
-        ({"tools": (TOOL,)}, False, ("tools",)),
-        ({"tools": (TOOL,)}, True, ("stream", "tools", "stream_tools")),
-        ({"tools": (TOOL,), "tool_choice": "required"}, False, ("tools", "forced_tools")),
-        ({"tools": (TOOL,), "tool_choice": "f"}, False, ("tools", "forced_tools")),
-        ({"tools": (TOOL,), "tool_choice": "none"}, True, ("stream",)),
-        ({"output": SCHEMA}, False, ("json_schema",)),
-        ({"output": SCHEMA}, True, ("stream", "json_schema", "stream_json_schema")),
-    ],
-)
-def test_what_a_request_needs(request_fields, stream, expected):
-    assert needs(ChatRequest((user("x"),), **request_fields), stream=stream) == expected
-
-
-def test_images_are_needed_when_there_are_any():
-    assert needs(ChatRequest((PICTURE,)), stream=False) == ("images",)
-
-
 def test_a_request_that_fits_is_passed_on_untouched():
     call = call_of(candidate(row=row()))
     handler = Handler(["fine"])
     Script().run(adapt(call, handler), call.ledger)
-    assert handler.calls[0] is call
+    assert handler.calls[0].request is call.request
+    assert handler.calls[0].transforms == ()
     assert call.ledger.notices == []
 
 
@@ -201,7 +180,7 @@ def test_a_stream_is_made_from_a_plain_answer(feature, fields):
     one = candidate(row=row(features={feature: "emulate"}))
     call = call_of(one, stream=True, request=fields)
     script = Script(answer(200, {"text": "Hello", "calls": [["f", {}]], "usage": [3, 4]}, seconds=2))
-    reply = script.run(compose((adapt, observe), exchange)(call), call.ledger)
+    reply = script.run(compose((restream, adapt, observe), exchange)(call), call.ledger)
     assert one.adapter.streamed == [False]
     assert reply.ended
     assert reply.response is None
@@ -221,45 +200,24 @@ def test_a_stream_made_from_a_plain_answer_is_retried_like_one():
         candidate(row=row(features={"stream": "emulate"})), stream=True, retry=RetryPolicy(attempts=2, base=0)
     )
     script = Script(answer(500, b"no"), sleep(), answer(200, {"text": "Hello"}))
-    reply = script.run(compose((adapt, retry, observe), exchange)(call), call.ledger)
+    reply = script.run(compose((restream, adapt, retry, observe), exchange)(call), call.ledger)
     assert TextDelta("Hello") in drain(reply)
 
 
 # -- tools from a schema ----------------------------------------------------------------------------------------------
 
 
-def test_tools_need_a_native_json_schema_to_be_made_up():
-    features = {"tools": "emulate", "json_schema": "refuse"}
-    with pytest.raises(CapabilityError, match="neither tools nor JSON"):
-        adapted(row(features=features), tools=(TOOL,))
-
-
 def test_tools_made_up_are_told():
     one = candidate(row=row(features={"tools": "emulate"}))
     call = call_of(one, request={"tools": (TOOL,), "tool_choice": "required"})
     with pytest.raises(ProviderError):  # what becomes of the answer, the parity layer's own tests say
-        Script(answer(200, {"error": 400})).run(compose((adapt, observe), exchange)(call), call.ledger)
+        Script(answer(200, {"error": 400})).run(compose((restream, adapt, observe), exchange)(call), call.ledger)
     (sent,) = one.adapter.built
     assert sent.tools == ()
     assert sent.output is not None
     assert [notice.code for notice in call.ledger.notices] == ["tools_emulated"]
 
 
-def test_a_schema_that_nobody_makes_up_is_refused():
-    with pytest.raises(CapabilityError, match="acme:llama-4-scout has no JSON schemas") as caught:
-        adapted(row(features={"json_schema": "emulate"}), output=SCHEMA)
-    assert caught.value.missing == {"acme:llama-4-scout": "JSON schemas"}
-
-
 def test_a_model_that_the_account_cannot_have_is_refused_with_the_reason():
     with pytest.raises(CapabilityError, match="acme:llama-4-scout: served in us-east5 only; set region"):
         adapted(row(unavailable="served in us-east5 only; set region"))
-
-
-def test_more_images_than_the_host_takes_are_refused():
-    pictures = [Image(b"GIF89a"), Image(b"GIF89a")]
-    one = row(image=ImageRule(max_count=1))
-    with pytest.raises(CapabilityError, match="takes at most 1 image in a request, not 2") as caught:
-        check(ChatRequest((user(*pictures),)), candidate(row=one).target, stream=False)
-    assert caught.value.missing == {"acme:llama-4-scout": "2 images"}
-    assert check(ChatRequest((user(pictures[0]),)), candidate(row=one).target, stream=False) == {"images": "native"}

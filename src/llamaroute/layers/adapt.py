@@ -1,158 +1,111 @@
-"""Compares what a request needs with what a target can do, once per target.
+"""Turns a request into one that the target can take, and what comes back into an answer to the request.
 
-Per feature the target's row says native, emulate or refuse. What a host lacks is made up by a pure transform of
-`parity/`, with a notice, or refused here before a byte leaves. This layer alone decides; an adapter that is given
-something its row excludes raises.
+What is made up by what means is `parity/plan.py`'s decision; the transforms are in `parity/`. This layer puts both
+together, once per target, and tells the caller.
 """
 
 from __future__ import annotations
 
-from ..errors import CapabilityError
-from ..pipeline.core import Call, Handler, Reply
-from ..pipeline.exchange import reply_events
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..parity.plan import by, notices, plan
+from ..pipeline.core import Call, Handler, Reply, Transform
 from ..pipeline.ops import Plan
-from ..spi import Target
-from ..types.capability import Feature, Support
-from ..types.request import NUMBERS, ChatRequest
-from ..types.response import Notice
+from ..types.plan import Step
+from ..types.request import ChatRequest
+from ..types.response import ChatResponse, OutputMode
 
-__all__ = ["adapt", "check", "needs"]
-
-_NAMES: dict[Feature, str] = {
-    "stream": "streaming",
-    "tools": "tools",
-    "stream_tools": "tools in a stream",
-    "forced_tools": "forced tool calls",
-    "json_schema": "JSON schemas",
-    "stream_json_schema": "JSON schemas in a stream",
-    "images": "images",
-    "image_url": "image URLs",
-}
-
-
-def needs(request: ChatRequest, *, stream: bool) -> tuple[Feature, ...]:
-    """The features that a request uses."""
-    used: list[Feature] = []
-    tools = bool(request.tools) and request.tool_choice != "none"
-    if stream:
-        used.append("stream")
-    if tools:
-        used.append("tools")
-        if stream:
-            used.append("stream_tools")
-        if request.tool_choice != "auto":
-            used.append("forced_tools")
-    if request.output is not None:
-        used.append("json_schema")
-        if stream:
-            used.append("stream_json_schema")
-    if request.images:
-        used.append("images")
-    return tuple(used)
-
-
-def check(request: ChatRequest, target: Target, *, stream: bool) -> dict[Feature, Support]:
-    """How the target serves each feature the request needs.
-
-    Raises:
-        CapabilityError: it cannot.
-    """
-    if target.row.unavailable:
-        raise CapabilityError(f"{target.name}: {target.row.unavailable}", missing={target.name: target.model})
-    _check_parameters(request, target)
-    support = {feature: target.row.features.get(feature, "native") for feature in needs(request, stream=stream)}
-    refused = [feature for feature, how in support.items() if how == "refuse"]
-    if refused:
-        what = ", ".join(_NAMES[feature] for feature in refused)
-        raise CapabilityError(f"{target.name} cannot serve {what}", missing={target.name: what})
-    most, given = target.row.image.max_count, len(request.images)
-    if most is not None and given > most:
-        what = f"{given} images" if most else "images"
-        raise CapabilityError(
-            f"{target.name} takes at most {most} image{'' if most == 1 else 's'} in a request, not {given}",
-            missing={target.name: what},
-        )
-    if support.get("json_schema") == "emulate":
-        raise CapabilityError(
-            f"{target.name} has no JSON schemas, and this version does not make them up",
-            missing={target.name: "JSON schemas"},
-        )
-    emulated = "emulate" in (support.get("tools"), support.get("forced_tools"))
-    if emulated and target.row.features.get("json_schema") != "native":
-        raise CapabilityError(
-            f"{target.name} has neither tools nor JSON schemas to make them up with", missing={target.name: "tools"}
-        )
-    return support
+__all__ = ["adapt"]
 
 
 def adapt(call: Call, handler: Handler) -> Plan[Reply]:
-    """The layer."""
+    """The layer.
+
+    Raises:
+        CapabilityError: the target cannot serve the request; nothing was sent.
+    """
     request, target = call.request, call.target
-    row = target.row
-    support = check(request, target, stream=call.stream)
-    if request.tools and request.tool_choice == "none" and row.features.get("tools", "native") != "native":
-        # Tools that may not be called need not be sent to a host that knows none.
-        request = request.evolve(tools=(), tool_choice="auto")
-    if request.max_tokens is None and row.default_max_tokens is not None:
-        request = request.evolve(max_tokens=row.default_max_tokens)
-    if support.get("tools") == "emulate" or support.get("forced_tools") == "emulate":
-        return (yield from _tools_by_schema(call.evolve(request=request), handler))
-    streams: tuple[Feature, ...] = ("stream", "stream_tools", "stream_json_schema")
-    whole = [feature for feature in streams if support.get(feature) == "emulate"]
-    if whole:
-        message = f"{target.name} has no {_NAMES[whole[-1]]}; the stream was made from a plain answer"
-        call.ledger.notice(Notice("stream_from_reply", message, "stream"))
-        return as_stream(call, (yield from handler(call.evolve(request=request, stream=False))))
-    return (yield from handler(call if request is call.request else call.evolve(request=request)))
-
-
-def as_stream(call: Call, reply: Reply) -> Reply:
-    """A plain answer as a stream that has ended already."""
-    assert reply.response is not None
-    call.ledger.first_token = call.ledger.now - call.ledger.started
-    return Reply(
-        reply.target,
-        events=list(reply_events(reply.response)),
-        headers=reply.headers,
-        finishers=reply.finishers,
-        ended=True,
-    )
-
-
-def _tools_by_schema(call: Call, handler: Handler) -> Plan[Reply]:
-    """Tools for a host that has none: a JSON schema that allows nothing but calls (and, for `auto`, a reply)."""
-    from ..parity import forced_tools
-
-    request, target = call.request, call.target
-    call.ledger.notice(
-        Notice("tools_emulated", f"{target.name} has no tools of its own; a JSON schema stands in for them", "tools")
-    )
-    reply = yield from handler(call.evolve(request=forced_tools.rewrite(request)))
+    steps = plan(request, target, stream=call.stream)
+    for notice in notices(steps, target):
+        call.ledger.notice(notice)
+    if request.max_tokens is None and target.row.default_max_tokens is not None:
+        request = request.evolve(max_tokens=target.row.default_max_tokens)
+    change = _change(call, request, steps)
+    call = call.evolve(request=change.request, transforms=(*change.transforms, *call.transforms))
+    reply = yield from handler(call)
+    reply.output_mode = change.mode
     if reply.response is not None:
-        reply.response = forced_tools.unfold_response(reply.response, request)
-        return reply
-    return forced_tools.wrap_reply(reply, request)
+        for turn in change.answer:
+            reply.response = turn(reply.response)
+    return reply
 
 
-def _check_parameters(request: ChatRequest, target: Target) -> None:
-    rules = target.row.parameters
-    if not rules:
-        return
-    for name in (*NUMBERS, "logprobs"):
-        value = getattr(request, name)
-        rule = rules.get(name)
-        if value is None or rule is None:
-            continue
-        if (why := rule.refusal(value)) is not None:
-            raise CapabilityError(
-                f"{target.name} cannot take {name}={value}: {why}", missing={target.name: f"{name}={value}"}
-            )
-    if request.parallel_tool_calls and (rule := rules.get("parallel_tool_calls")) and not rule.supported:
-        raise CapabilityError(
-            f"{target.name} cannot make parallel tool calls: {rule.note}",
-            missing={target.name: "parallel_tool_calls"},
-        )
-    if request.stop and (rule := rules.get("stop")) and (why := rule.refusal(len(request.stop))) is not None:
-        raise CapabilityError(
-            f"{target.name} cannot take {len(request.stop)} stop sequences: {why}", missing={target.name: "stop"}
-        )
+@dataclass(slots=True)
+class _Change:
+    """The request as it is sent, and what is done with the answer: with events, or with the whole."""
+
+    request: ChatRequest
+    transforms: tuple[Callable[[], Transform], ...] = ()
+    answer: tuple[Callable[[ChatResponse[Any]], ChatResponse[Any]], ...] = ()
+    mode: OutputMode = "native"
+
+
+def _change(call: Call, request: ChatRequest, steps: tuple[Step, ...]) -> _Change:
+    """Most requests have neither tools nor `output`, and then nothing of `parity/` is imported."""
+    tools = bool(request.tools) and request.tool_choice != "none"
+    history = any(message.role == "tool" or message.tool_calls for message in request.messages)
+    has_tools = call.target.row.features.get("tools", "native") == "native"
+    if not tools and request.output is None and (has_tools or not (request.tools or history)):
+        return _Change(request)
+    change = _output(_Change(request), steps)
+    if not tools:
+        if has_tools:
+            return change
+        from ..parity.tool_prompt import rewrite
+
+        # Tools that may not be called need not be sent to a host that knows none, and earlier calls become text.
+        change.request = rewrite(change.request)
+        return change
+    return _tools(change, request, steps, call.target.name)
+
+
+def _output(change: _Change, steps: tuple[Step, ...]) -> _Change:
+    means = by(steps, "json_schema")
+    if means not in ("prompt", "tool"):
+        return change
+    from ..parity import json_output
+
+    change.mode = means
+    if means == "prompt":
+        change.request = json_output.in_prompt(change.request)
+    else:
+        schema = change.request.output
+        assert schema is not None
+        change.request = json_output.as_tool(change.request)
+        change.answer = (partial(json_output.from_tool, name=schema.name),)
+    return change
+
+
+def _tools(change: _Change, request: ChatRequest, steps: tuple[Step, ...], target: str) -> _Change:
+    means = by(steps, "tools")
+    if means == "schema":
+        from ..parity import forced_tools
+
+        change.request = forced_tools.rewrite(change.request)
+        change.transforms = (partial(forced_tools.CallsFromJson, request),)
+        change.answer = (*change.answer, partial(forced_tools.unfold_response, request=request))
+        return change
+    from ..parity import tool_calls, tool_prompt
+
+    if means == "prompt":
+        change.request = tool_prompt.rewrite(change.request)
+    elif by(steps, "forced_tools") == "instruction":
+        change.request = tool_prompt.instructed(change.request)
+    # Hosts that have tools let calls through as text, too.
+    told = "" if means == "prompt" else target
+    change.transforms = (partial(tool_calls.CallsFromText, request, told),)
+    change.answer = (*change.answer, partial(tool_calls.read_calls, request=request, target=told))
+    return change

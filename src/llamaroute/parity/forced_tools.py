@@ -19,16 +19,16 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from ..errors import CapabilityError, InputError
-from ..pipeline.core import Reply
-from ..spi import DecoderEvent, StreamDecoder
+from ..spi import DecoderEvent
 from ..types.events import Finished, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStarted, UsageReported
 from ..types.messages import Message
 from ..types.parts import Part, Text, ToolCall
 from ..types.request import ChatRequest
 from ..types.response import ChatResponse, Notice
 from ..types.tools import JsonSchema, Tool, canonical_json
+from .tool_prompt import with_system
 
-__all__ = ["CallsFromJson", "rewrite", "unfold", "unfold_response", "wrap_reply"]
+__all__ = ["CallsFromJson", "rewrite", "unfold", "unfold_response"]
 
 MALFORMED: Final = "tool_call_malformed"
 
@@ -47,7 +47,7 @@ def rewrite(request: ChatRequest) -> ChatRequest:
     if request.output is not None:
         raise CapabilityError("a target without tools of its own cannot serve tools and output= in one request")
     return request.evolve(
-        messages=_with_instructions(messages, _instructions(tools, request)),
+        messages=with_system(messages, _instructions(tools, request)),
         tools=(),
         tool_choice="auto",
         parallel_tool_calls=None,
@@ -93,42 +93,20 @@ def unfold_response(response: ChatResponse[Any], request: ChatRequest) -> ChatRe
     return response.model_copy(update=changes)
 
 
-def wrap_reply(reply: Reply, request: ChatRequest) -> Reply:
-    """A committed stream that answers `rewrite(request)`, as a stream that answers `request`."""
-    if not _allowed(request):
-        return reply
-    decoder = CallsFromJson(reply.decoder, request)
-    reply.events = list(decoder.convert(reply.events))
-    if reply.rest is not None:
-        reply.rest = decoder.convert(reply.rest)
-    if reply.decoder is not None:
-        reply.decoder = decoder
-    return reply
-
-
 class CallsFromJson:
-    """A `StreamDecoder` around another one: text that is a call in JSON comes out as a tool call.
+    """A `Transform` of a stream: text that is a call in JSON comes out as a tool call.
 
     A reply is handed on as it comes, decoded out of its JSON string; a call when it is complete.
     """
 
-    __slots__ = ("_inner", "_reader", "_usage")
+    __slots__ = ("_reader", "_usage")
 
-    def __init__(self, inner: StreamDecoder | None, request: ChatRequest) -> None:
-        self._inner = inner
+    def __init__(self, request: ChatRequest) -> None:
         self._reader = _Reader(request)
         self._usage: UsageReported | None = None
 
-    def feed(self, data: bytes) -> Iterator[DecoderEvent]:
-        """See `spi.StreamDecoder`."""
-        return self.convert(self._inner.feed(data)) if self._inner is not None else iter(())
-
-    def close(self) -> Iterator[DecoderEvent]:
-        """See `spi.StreamDecoder`."""
-        return self.convert(self._inner.close()) if self._inner is not None else iter(())
-
     def convert(self, events: Iterable[DecoderEvent]) -> Iterator[DecoderEvent]:
-        """The same for events that were decoded already, lazily."""
+        """See `pipeline.core.Transform`."""
         for event in events:
             match event:
                 case TextDelta(text=text):
@@ -297,13 +275,6 @@ def _instructions(tools: tuple[Tool, ...], request: ChatRequest) -> str:
             f'{{"reply": "..."}} to answer in words. Functions: {functions}'
         )
     return f"Call one of these functions with the right arguments: {functions}"
-
-
-def _with_instructions(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
-    if messages and messages[0].role == "system":
-        first = messages[0]
-        return (replace(first, parts=(*first.parts, Text(f"\n\n{text}"))), *messages[1:])
-    return (Message("system", (Text(text),)), *messages)
 
 
 def _history(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -1,6 +1,6 @@
 """Calls, layers and replies: the frame that every request moves through.
 
-    failover -> adapt -> media -> retry -> (user's layers) -> observe -> exchange
+    failover -> restream -> repair -> adapt -> media -> retry -> (user's layers) -> observe -> exchange
 
 A layer is a function `(call, handler) -> Plan[Reply]`; `yield from` carries values, exceptions and cancellation
 through it. A plan returns when a plain call has its answer, or when a stream has committed: at its first text, tool
@@ -10,7 +10,7 @@ retried or failed over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -18,7 +18,7 @@ from ..errors import InputError, ProviderError
 from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target
 from ..types.events import FailedOver, Retrying
 from ..types.request import ChatRequest
-from ..types.response import Attempt, AttemptError, ChatResponse, Notice, Usage
+from ..types.response import Attempt, AttemptError, ChatResponse, Notice, OutputMode, Usage
 from .ops import Plan
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Outcome",
     "Reply",
     "Timeout",
+    "Transform",
     "compose",
     "failed_attempt",
 ]
@@ -152,6 +153,14 @@ class Observer(Protocol):
         """It came to an end, good or bad."""
 
 
+class Transform(Protocol):
+    """Events in, events out, in the course of one stream. May hold events back until the `Finished` at the latest."""
+
+    def convert(self, events: Iterable[DecoderEvent]) -> Iterator[DecoderEvent]:
+        """The next events, lazily: those before one that raises are handed on."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """One call on its way inwards. Layers change it by passing a changed copy on."""
@@ -173,6 +182,8 @@ class Call:
     """What the answer must fit."""
     output_retries: int = 0
     """How often an answer that does not fit goes back to the model."""
+    transforms: tuple[Callable[[], Transform], ...] = ()
+    """What a stream's events go through before anybody sees them, innermost first; a fresh one for each attempt."""
     complete: Callable[[Call, Reply], ChatResponse[Any]] | None = None
     """Completes an answer with what only the whole call knows; see `Runtime.finish`."""
 
@@ -216,6 +227,8 @@ class Reply:
     """Seconds that may pass between two pieces of the stream."""
     ended: bool = False
     """The body was read to its end before the stream committed."""
+    output_mode: OutputMode = "native"
+    """How the JSON that `output=` wants was asked for."""
     headers: Mapping[str, str] = field(default_factory=dict)
     finishers: list[Finisher] = field(default_factory=list)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from ..errors import ProtocolError, ProviderError
-from ..spi import MASK, DecoderEvent, RawPayload, WireRequest, WireResponse
+from ..spi import MASK, DecoderEvent, RawPayload, StreamDecoder, WireRequest, WireResponse
 from ..types.events import (
     Finished,
     ReasoningDelta,
@@ -21,7 +21,7 @@ from ..types.events import (
 )
 from ..types.parts import Text, ToolCall
 from ..types.response import ChatResponse, Notice, Phase
-from .core import Call, Candidate, Reply
+from .core import Call, Candidate, Reply, Transform
 from .ops import Blocking, Head, Plan, Pull, Send
 
 __all__ = ["COMMITTING", "exchange", "read_body", "redact", "reply_events", "send_signed"]
@@ -32,6 +32,8 @@ MAX_BODY = 64 << 20
 """Bytes of a plain answer. The longest context any host serves, as text, is far below."""
 MAX_BUFFER = 64 << 10
 """Bytes of a stream that may come before its first text, call or finish (docs/architecture.md, "Commit")."""
+MAX_HELD = 16 << 20
+"""The same where text is held back that may become a tool call: an event of a few hundred bytes brings a token."""
 
 SHORTEST_SECRET = 6
 """Characters; shorter ones would be found in ordinary words."""
@@ -178,13 +180,17 @@ def _error_body(call: Call) -> Plan[bytes]:
 def _stream(call: Call, head: Head) -> Plan[Reply]:
     """Read until the stream commits, ends, or turns out to be no stream at all."""
     target, adapter = call.target, call.candidate.adapter
-    decoder = adapter.stream_decoder(call.request, target)
+    decoder = _transformed(adapter.stream_decoder(call.request, target), call)
+    phase: Phase = "first_token"
     until = call.ledger.sent + call.timeout.answer(stream=True)
+    most = MAX_HELD if call.transforms else MAX_BUFFER
     events: list[DecoderEvent] = []
     size = 0
     opening: bytes | None = b""  # until the first character tells what kind of body this is
     while True:
-        data: bytes = yield _pull(call, until, "first_token")
+        if isinstance(decoder, _Transformed) and decoder.heard:  # it speaks, and what it says is held back
+            until, phase = call.ledger.now + call.timeout.idle, "idle"
+        data: bytes = yield _pull(call, until, phase)
         end = not data
         if opening is not None:
             opening += data
@@ -216,7 +222,7 @@ def _stream(call: Call, head: Head) -> Plan[Reply]:
         if end:
             raise ProtocolError("the stream ended before the answer began", retryable=True)
         size += len(data)
-        if size > MAX_BUFFER:
+        if size > most:
             raise ProtocolError(f"the stream brought {size} bytes without any answer")
 
 
@@ -231,7 +237,42 @@ def _plain(call: Call, head: Head, data: bytes) -> Plan[Reply]:
         Notice("stream_from_reply", f"{target.name} answered in one piece; the stream was made from it", "stream")
     )
     call.ledger.first_token = call.ledger.now - call.ledger.started
-    return Reply(target, events=list(reply_events(response)), decoder=None, headers=head.headers, ended=True)
+    events: Iterable[DecoderEvent] = reply_events(response)
+    for make in call.transforms:
+        events = make().convert(events)
+    return Reply(target, events=list(events), decoder=None, headers=head.headers, ended=True)
+
+
+class _Transformed:
+    """A decoder whose events go through a `Transform`."""
+
+    __slots__ = ("_inner", "_transform", "heard")
+
+    def __init__(self, inner: StreamDecoder, transform: Transform) -> None:
+        self._inner = inner
+        self._transform = transform
+        self.heard = False
+        """Whether the host has said anything, if only to be held back."""
+
+    def feed(self, data: bytes) -> Iterator[DecoderEvent]:
+        """See `spi.StreamDecoder`."""
+        return self._transform.convert(self._listened(self._inner.feed(data)))
+
+    def close(self) -> Iterator[DecoderEvent]:
+        """See `spi.StreamDecoder`."""
+        return self._transform.convert(self._listened(self._inner.close()))
+
+    def _listened(self, events: Iterable[DecoderEvent]) -> Iterator[DecoderEvent]:
+        for event in events:
+            if not self.heard and isinstance(event, COMMITTING):
+                self.heard = True
+            yield event
+
+
+def _transformed(decoder: StreamDecoder, call: Call) -> StreamDecoder:
+    for make in call.transforms:
+        decoder = _Transformed(decoder, make())
+    return decoder
 
 
 def reply_events(response: ChatResponse[object]) -> Iterator[DecoderEvent]:

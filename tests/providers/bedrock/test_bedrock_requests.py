@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import llamaroute as lr
 from llamaroute.errors import CapabilityError
-from llamaroute.layers.adapt import check
+from llamaroute.parity.plan import plan
 from llamaroute.providers.bedrock import SPEC
 from llamaroute.spi import Target
 from llamaroute.types.messages import user
@@ -90,9 +90,9 @@ def test_prices_of_ones_own_stay() -> None:
 @pytest.mark.parametrize("region", ["eu-west-1", "eu-central-1", "ap-northeast-1", "ca-central-1"])
 def test_regions_without_llama_4(region: str) -> None:
     with pytest.raises(CapabilityError, match="us-east-1, us-east-2 or us-west-2"):
-        check(ask(), target(region=region), stream=False)
+        plan(ask(), target(region=region), stream=False)
     # An own profile is the account's own affair.
-    check(ask(), target(region=region, models={"llama-4-scout": PROFILE}), stream=False)
+    plan(ask(), target(region=region, models={"llama-4-scout": PROFILE}), stream=False)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "us-east-2", "us-west-1", "us-west-2", None])
@@ -116,11 +116,11 @@ def test_regions_with_llama_4(region: str | None) -> None:
 )
 def test_what_the_row_refuses(fields: dict[str, Any]) -> None:
     with pytest.raises(CapabilityError):
-        check(ask(**fields), target(), stream=False)
+        plan(ask(**fields), target(), stream=False)
 
 
 def test_tools_do_not_stream() -> None:
-    support = check(ask(tools=(WEATHER,)), target(), stream=True)
+    support = plan(ask(tools=(WEATHER,)), target(), stream=True)
     assert (support["stream"], support["tools"], support["stream_tools"]) == ("native", "native", "emulate")
 
 

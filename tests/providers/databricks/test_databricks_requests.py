@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from llamaroute import catalog
 from llamaroute.errors import CapabilityError
-from llamaroute.layers.adapt import check
+from llamaroute.parity.plan import plan
 from llamaroute.providers.databricks import MAX_BODY, MAX_TOOLS, SPEC
 from llamaroute.spi import Target, WireRequest
 from llamaroute.types.messages import Message, assistant, system, tool_result, user
@@ -201,18 +201,18 @@ def test_images_count_in_the_4_megabytes() -> None:
 )
 def test_what_is_refused_before_it_is_sent(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(CapabilityError, match=why):
-        check(ask(**fields), target(), stream=False)
+        plan(ask(**fields), target(), stream=False)
 
 
 def test_what_maverick_can_do() -> None:
     request = ask(max_tokens=8192, temperature=2, top_p=1, top_k=1, tools=(WEATHER,), tool_choice="required")
-    assert check(request, target(), stream=True) == {
+    assert plan(request, target(), stream=True) == {
         "stream": "native",
         "tools": "native",
         "stream_tools": "native",
         "forced_tools": "native",
     }
-    assert check(ask(output=SCHEMA), target(), stream=True)["stream_json_schema"] == "emulate"
+    assert plan(ask(output=SCHEMA), target(), stream=True)["stream_json_schema"] == "emulate"
     assert [row.model for row in catalog.rows("databricks")] == ["llama-4-maverick"]  # Scout is not hosted
     assert catalog.facts("databricks", "llama-4-maverick")["context_window"].evidence == "inferred"
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import llamaroute as lr
 from llamaroute.errors import CapabilityError, ConfigError, InputError, NotFoundError, ProtocolError
-from llamaroute.layers.adapt import check
+from llamaroute.parity.plan import plan
 from llamaroute.pipeline.ops import Head, Send
 from llamaroute.providers.vertex import SPEC
 from llamaroute.spi import EndpointLocator, ProviderSettings, Target
@@ -238,7 +238,7 @@ def test_size_of_a_request_to_an_endpoint(settings: dict[str, Any], size: int, f
 
 def refused(request: ChatRequest, to: Target, *, stream: bool = False) -> str:
     with pytest.raises(CapabilityError) as caught:
-        check(request, to, stream=stream)
+        plan(request, to, stream=stream)
     return str(caught.value)
 
 
@@ -247,15 +247,15 @@ def test_other_regions_are_refused_before_anything_is_sent(region: str) -> None:
     said = refused(ask(), target(region=region))
     assert f"Llama 4 is served in us-east5 alone and this account's region is {region}" in said
     assert 'set region = "us-east5"' in said
-    check(ask(), target(region="us-east5"), stream=True)
+    plan(ask(), target(region="us-east5"), stream=True)
     # An endpoint of one's own may be anywhere, and so may a model the catalogue does not know.
-    check(ask(), target(**{**OWN, "region": region}), stream=True)
+    plan(ask(), target(**{**OWN, "region": region}), stream=True)
 
 
 def test_what_the_service_cannot_do() -> None:
     maverick, scout = target(), target("llama-4-scout")
-    assert check(ask(tools=(WEATHER,)), maverick, stream=True)["stream_tools"] == "emulate"
-    assert check(ask(tools=(WEATHER,)), maverick, stream=False)["tools"] == "native"
+    assert plan(ask(tools=(WEATHER,)), maverick, stream=True)["stream_tools"] == "emulate"
+    assert plan(ask(tools=(WEATHER,)), maverick, stream=False)["tools"] == "native"
     assert scout.row.features["tools"] == "emulate"
     assert "tools" in refused(ask(tools=(WEATHER,)), scout)
     assert "temperature=1.5" in refused(ask(temperature=1.5), maverick)
