@@ -46,23 +46,27 @@ if TYPE_CHECKING:
     from .pipeline.core import Timeout
     from .streams import AsyncStream, Stream
     from .tokens import TokenCount
+    from .tools.streams import AsyncRunStream, RunStream
     from .types.discovery import Discovered, Discovery, DiscoveryProblem
     from .types.events import (
         FailedOver,
         Finished,
         ReasoningDelta,
         Retrying,
+        RunEvent,
         Started,
         StreamEvent,
         TextDelta,
         ToolCallDelta,
         ToolCallDone,
         ToolCallStarted,
+        ToolResult,
         UsageReported,
     )
     from .types.messages import Message, assistant, system, tool_result, user
     from .types.parts import Document, Image, Text, ToolCall, Video
     from .types.response import Attempt, AttemptError, ChatResponse, Cost, Notice, Timing, TokenLogprob, Usage
+    from .types.run import RunResult
     from .types.tools import JsonSchema, Tool
 
 __version__ = "0.1.0"
@@ -101,23 +105,27 @@ _HOME = {
     "pipeline.core": ("Timeout",),
     "streams": ("AsyncStream", "Stream"),
     "tokens": ("TokenCount",),
+    "tools.streams": ("AsyncRunStream", "RunStream"),
     "types.discovery": ("Discovered", "Discovery", "DiscoveryProblem"),
     "types.events": (
         "FailedOver",
         "Finished",
         "ReasoningDelta",
         "Retrying",
+        "RunEvent",
         "Started",
         "StreamEvent",
         "TextDelta",
         "ToolCallDelta",
         "ToolCallDone",
         "ToolCallStarted",
+        "ToolResult",
         "UsageReported",
     ),
     "types.messages": ("Message", "assistant", "system", "tool_result", "user"),
     "types.parts": ("Document", "Image", "Text", "ToolCall", "Video"),
     "types.response": ("Attempt", "AttemptError", "ChatResponse", "Cost", "Notice", "Timing", "TokenLogprob", "Usage"),
+    "types.run": ("RunResult",),
     "types.tools": ("JsonSchema", "Tool"),
 }
 _PUBLIC_MODULES = ("catalog", "emulator", "errors", "testing")
@@ -128,6 +136,7 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "AllTargetsFailedError",
     "AsyncClient",
+    "AsyncRunStream",
     "AsyncStream",
     "Attempt",
     "AttemptError",
@@ -168,6 +177,9 @@ __all__ = [
     "ReasoningDelta",
     "RetryPolicy",
     "Retrying",
+    "RunEvent",
+    "RunResult",
+    "RunStream",
     "ServerError",
     "Started",
     "Stream",
@@ -186,6 +198,7 @@ __all__ = [
     "ToolCallDone",
     "ToolCallStarted",
     "ToolError",
+    "ToolResult",
     "Usage",
     "UsageReported",
     "Video",
