@@ -90,7 +90,7 @@ def test_the_specification(emu: Emulator, host: str, change, kind: str, where: l
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": 0}, {"temperature": 1}, {"top_p": 1}, {"max_tokens": 5}, {"stop": ["x"]}, {"seed": 2**40},
+        {"temperature": 0}, {"temperature": 1}, {"top_p": 1}, {"max_tokens": 0}, {"stop": ["x"]}, {"seed": 2**40},
         {"messages": [{"role": "developer", "content": "x"}, *HELLO]}, {"tool_choice": "required"},
         {"response_format": {"type": "text"}}, {"presence_penalty": None}, {"frequency_penalty": -2},
     ],
