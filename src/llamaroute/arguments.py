@@ -273,6 +273,15 @@ def given_fit(value: Any) -> Literal["trim"] | int | None:
     raise InputError(f"fit= takes 'trim' or a number of tokens from 1, not {value!r}")
 
 
+def given_fit(value: Any) -> Literal["trim"] | int | None:
+    """A call's `fit=`."""
+    if value is None or value == "trim":
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise InputError(f"fit= takes 'trim' or a number of tokens from 1, not {value!r}")
+
+
 def given_model(value: Any) -> str | None:
     """A call's `model=`."""
     if value is not None and not isinstance(value, str):
