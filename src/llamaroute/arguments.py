@@ -268,13 +268,6 @@ def given_policy(retry: Any) -> Any:
 
 def given_fit(value: Any) -> Literal["trim"] | int | None:
     """A call's `fit=`."""
-    if value is None or value == "trim" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value  # type: ignore[return-value]
-    raise InputError(f"fit= takes 'trim' or a number of tokens from 1, not {value!r}")
-
-
-def given_fit(value: Any) -> Literal["trim"] | int | None:
-    """A call's `fit=`."""
     if value is None or value == "trim":
         return value  # type: ignore[no-any-return]
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
