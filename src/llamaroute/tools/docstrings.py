@@ -28,6 +28,9 @@ _FIELD = re.compile(r"[:@](param|parameter|arg|argument|key|keyword|type)\s+(?:[
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
     """The docstring without what it says about parameters, and that: name -> text."""
     lines = inspect.cleandoc(text).splitlines()
+    if len(lines) > 1 and _GOOGLE.fullmatch(lines[0]) and lines[1][:1].strip():
+        # Nothing stands above the section, so Python took its indentation for the docstring's own.
+        lines[1:] = [f"    {line}" for line in lines[1:]]
     rest: list[str] = []
     found: dict[str, str] = {}
     at = 0

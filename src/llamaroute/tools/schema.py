@@ -66,7 +66,7 @@ def _read(function: Callable[..., Any]) -> Tool:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         raise InputError(f"tool {name!r}: Python does not know the arguments of {function!r}") from None
-    description, said = read_docstring(inspect.getdoc(home) or "")
+    description, said = read_docstring((inspect.getdoc(inner) if home is inner else home.__doc__) or "")
     if home is not inner:  # an object: its class says what it is for, unless its __call__ does
         about, also = read_docstring(inspect.getdoc(type(inner)) or "")
         description, said = description or about, {**also, **said}
@@ -122,7 +122,7 @@ def _first_line(error: Exception) -> str:
     text = next(iter(str(error).splitlines()), type(error).__name__)
     if isinstance(error, NameError):
         return f"{text} (types that annotations name as text must stand at the module's top level)"
-    return text
+    return text.split(". ")[0]  # pydantic goes on with what its own users would do
 
 
 def _refuse(name: str, parameter: Parameter) -> None:
@@ -175,7 +175,8 @@ def _field(hint: Any, default: Any, said: str | None) -> tuple[Any, Any]:
                 description = description or item
             elif isinstance(item, FieldInfo):
                 description = description or item.description
-        hint = Annotated[inner, *(item for item in metadata if not isinstance(item, str))] if metadata else inner
+        kept = [item for item in metadata if not isinstance(item, str)]
+        hint = Annotated[inner, *kept] if kept else inner
     description = description or said
     if description:
         extra.append(FieldInfo(description=description))
