@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client import AsyncClient, Client
     from .config.models import Config
+    from .conversation import AsyncConversation, AsyncConversationStream, Conversation, ConversationStream
     from .errors import (
         AllTargetsFailedError,
         AuthenticationError,
@@ -74,6 +75,7 @@ __version__ = "0.1.0"
 _HOME = {
     "client": ("AsyncClient", "Client"),
     "config.models": ("Config",),
+    "conversation": ("AsyncConversation", "AsyncConversationStream", "Conversation", "ConversationStream"),
     "errors": (
         "AllTargetsFailedError",
         "AuthenticationError",
@@ -136,6 +138,8 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "AllTargetsFailedError",
     "AsyncClient",
+    "AsyncConversation",
+    "AsyncConversationStream",
     "AsyncRunStream",
     "AsyncStream",
     "Attempt",
@@ -149,6 +153,8 @@ __all__ = [
     "ConnectionError",
     "ContentFilterError",
     "ContextLengthError",
+    "Conversation",
+    "ConversationStream",
     "Cost",
     "Discovered",
     "Discovery",

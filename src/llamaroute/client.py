@@ -27,6 +27,7 @@ from .types.response import ChatResponse
 from .types.tools import Tool
 
 if TYPE_CHECKING:
+    from .conversation import AsyncConversation, Conversation
     from .tools.streams import AsyncRunStream, RunStream
     from .types.discovery import Discovery
     from .types.run import RunResult
@@ -268,8 +269,28 @@ class Client(_Base[Transport]):
 
         return RunStream(self, input, tools, output, options)
 
+    def conversation(self, *, messages: Input = (), output: Any = None, **options: Unpack[ChatOptions]) -> Conversation:
+        """A conversation, which keeps what was said: `conversation.send(...)`, `.stream(...)`, `.interrupt()`,
+        `.run(...)`, `.save(...)`.
+
+        Args:
+            messages: turns to begin with.
+            output: what each answer must fit; see `chat`.
+            **options: hold for each turn that does not say otherwise, `system=` for all; see `ChatOptions`.
+
+        Raises:
+            InputError: an argument cannot be used.
+        """
+        from .conversation import Conversation
+
+        return Conversation(self, {**options} if output is None else {**options, "output": output}, messages)
+
     def count_tokens(self, input: Input, **options: Unpack[ChatOptions]) -> TokenCount:
-        """Input tokens of a request at the first target it would go to; exact where the target can count."""
+        """Input tokens of a request at the first target it would go to, and the window that it serves.
+
+        Exact where the target can count, and for Llama 4 with the extra `tokenizer`; see `TokenCount`. Images are read
+        or fetched for it. Nothing is sent to targets that cannot count.
+        """
         runtime = self._current()
         call = runtime.prepare(input, options, output=None, stream=False)
         return Driver(self._transport, call.ledger).run(runtime.count_plan(call))
@@ -364,6 +385,14 @@ class AsyncClient(_Base[AsyncTransport]):
         from .tools.streams import AsyncRunStream
 
         return AsyncRunStream(self, input, tools, output, options)
+
+    def conversation(
+        self, *, messages: Input = (), output: Any = None, **options: Unpack[ChatOptions]
+    ) -> AsyncConversation:
+        """See `Client.conversation`; its `send`, `run` and `interrupt` are awaited."""
+        from .conversation import AsyncConversation
+
+        return AsyncConversation(self, {**options} if output is None else {**options, "output": output}, messages)
 
     async def count_tokens(self, input: Input, **options: Unpack[ChatOptions]) -> TokenCount:
         """See `Client.count_tokens`."""
