@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client import AsyncClient, Client
     from .config.models import Config
+    from .conversation import AsyncConversation, AsyncConversationStream, Conversation, ConversationStream
     from .errors import (
         AllTargetsFailedError,
         AuthenticationError,
@@ -46,24 +47,28 @@ if TYPE_CHECKING:
     from .pipeline.core import Timeout
     from .streams import AsyncStream, Stream
     from .tokens import TokenCount
+    from .tools.streams import AsyncRunStream, RunStream
     from .types.discovery import Discovered, Discovery, DiscoveryProblem
     from .types.events import (
         FailedOver,
         Finished,
         ReasoningDelta,
         Retrying,
+        RunEvent,
         Started,
         StreamEvent,
         TextDelta,
         ToolCallDelta,
         ToolCallDone,
         ToolCallStarted,
+        ToolResult,
         UsageReported,
     )
     from .types.messages import Message, assistant, system, tool_result, user
     from .types.parts import Document, Image, Text, ToolCall, Video
     from .types.plan import Plan, PlannedTarget, Step
     from .types.response import Attempt, AttemptError, ChatResponse, Cost, Notice, Timing, TokenLogprob, Usage
+    from .types.run import RunResult
     from .types.tools import JsonSchema, Tool
 
 __version__ = "0.1.0"
@@ -71,6 +76,7 @@ __version__ = "0.1.0"
 _HOME = {
     "client": ("AsyncClient", "Client"),
     "config.models": ("Config",),
+    "conversation": ("AsyncConversation", "AsyncConversationStream", "Conversation", "ConversationStream"),
     "errors": (
         "AllTargetsFailedError",
         "AuthenticationError",
@@ -102,24 +108,28 @@ _HOME = {
     "pipeline.core": ("Timeout",),
     "streams": ("AsyncStream", "Stream"),
     "tokens": ("TokenCount",),
+    "tools.streams": ("AsyncRunStream", "RunStream"),
     "types.discovery": ("Discovered", "Discovery", "DiscoveryProblem"),
     "types.events": (
         "FailedOver",
         "Finished",
         "ReasoningDelta",
         "Retrying",
+        "RunEvent",
         "Started",
         "StreamEvent",
         "TextDelta",
         "ToolCallDelta",
         "ToolCallDone",
         "ToolCallStarted",
+        "ToolResult",
         "UsageReported",
     ),
     "types.messages": ("Message", "assistant", "system", "tool_result", "user"),
     "types.parts": ("Document", "Image", "Text", "ToolCall", "Video"),
     "types.plan": ("Plan", "PlannedTarget", "Step"),
     "types.response": ("Attempt", "AttemptError", "ChatResponse", "Cost", "Notice", "Timing", "TokenLogprob", "Usage"),
+    "types.run": ("RunResult",),
     "types.tools": ("JsonSchema", "Tool"),
 }
 _PUBLIC_MODULES = ("catalog", "emulator", "errors", "testing")
@@ -130,6 +140,9 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "AllTargetsFailedError",
     "AsyncClient",
+    "AsyncConversation",
+    "AsyncConversationStream",
+    "AsyncRunStream",
     "AsyncStream",
     "Attempt",
     "AttemptError",
@@ -142,6 +155,8 @@ __all__ = [
     "ConnectionError",
     "ContentFilterError",
     "ContextLengthError",
+    "Conversation",
+    "ConversationStream",
     "Cost",
     "Discovered",
     "Discovery",
@@ -172,6 +187,9 @@ __all__ = [
     "ReasoningDelta",
     "RetryPolicy",
     "Retrying",
+    "RunEvent",
+    "RunResult",
+    "RunStream",
     "ServerError",
     "Started",
     "Step",
@@ -191,6 +209,7 @@ __all__ = [
     "ToolCallDone",
     "ToolCallStarted",
     "ToolError",
+    "ToolResult",
     "Usage",
     "UsageReported",
     "Video",

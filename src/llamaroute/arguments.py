@@ -5,8 +5,8 @@ Nothing here knows which target will answer: ranges that differ between hosts ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from .errors import InputError
 from .layers.retry import RetryPolicy
@@ -14,17 +14,36 @@ from .output import OutputSpec
 from .pipeline.core import Timeout
 from .tools import as_tools
 from .types.messages import Input, messages_from
+from .types.parts import ToolCall
 from .types.request import NUMBERS, ChatRequest
 from .types.tools import Tool
 
-__all__ = ["ChatOptions", "given_model", "given_policy", "given_retries", "given_timeout", "request_from"]
+__all__ = [
+    "CallOptions",
+    "ChatOptions",
+    "OnTool",
+    "RunOptions",
+    "check_names",
+    "given_fit",
+    "given_model",
+    "given_policy",
+    "given_retries",
+    "given_seconds",
+    "given_steps",
+    "given_timeout",
+    "request_from",
+]
 
-_NOT_YET = {"fit": None, "priority": 0}
+_NOT_YET = {"priority": 0}
 """Arguments of the documented signature that a later version builds, with the value that asks for nothing."""
 
 
-class ChatOptions(TypedDict, total=False):
-    """The keyword arguments of `chat` and `stream`. Left out or None means: the host's default.
+Verdict: TypeAlias = ToolCall | str | bool | None
+OnTool: TypeAlias = Callable[[ToolCall], Verdict | Awaitable[Verdict]]
+
+
+class CallOptions(TypedDict, total=False):
+    """The keyword arguments that all calls share. Left out or None means: the host's default.
 
     Knobs keep the host's ranges (see `llamaroute.catalog`); a value the chosen target cannot take is a
     `CapabilityError` before anything is sent.
@@ -34,13 +53,12 @@ class ChatOptions(TypedDict, total=False):
     """Route, `provider:model`, provider or model name. Default: the configuration's `default`."""
     system: str | None
     """System prompt, put before the messages."""
-    tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]]
-    """Functions, `Tool`s or OpenAI-style dicts the model may call; nothing is called by `chat` and `stream`."""
     tool_choice: str
     """`auto` (default), `none`, `required`, or a tool's name."""
     output_retries: int
     """How often an answer that does not fit `output` goes back to the model with what is wrong. Default: 1.
-    Streams are not asked again."""
+    Streams are not asked again. Of `run` and `run_stream`, also how many turns in a row may make calls that do not fit
+    the tools."""
     max_tokens: int | None
     """Most tokens of the answer, at least 1."""
     temperature: float | None
@@ -71,12 +89,37 @@ class ChatOptions(TypedDict, total=False):
     """Attempts in all, a `RetryPolicy`, or a tenacity `Retrying`."""
     metadata: Mapping[str, str] | None
     """For observers; never sent."""
-    fit: None
-    """Not in this version: trims a history to the target's window."""
+    fit: Literal["trim"] | int | None
+    """Leave out what was said longest ago so that the request fits: `trim` to the target's window, or a number of
+    tokens. The system prompt, the last user turn and tool calls with their results stay. Default: nothing is left
+    out."""
     priority: int
     """Not in this version: order among calls that wait for a free place. 0, the default, is accepted."""
     extra: Mapping[str, Mapping[str, Any]] | None
     """Account or kind -> keys merged last into the request's body."""
+
+
+class ChatOptions(CallOptions, total=False):
+    """The keyword arguments of `chat` and `stream`: `CallOptions`, and the tools."""
+
+    tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]]
+    """Functions, `Tool`s or OpenAI-style dicts the model may call; nothing is called by `chat` and `stream`."""
+
+
+class RunOptions(CallOptions, total=False):
+    """The keyword arguments of `run` and `run_stream` beside `tools=`: `CallOptions`, which hold for each turn
+    (`timeout` too), and those of the loop. `tool_choice` of `required` or a name forces the first turn alone."""
+
+    max_steps: int
+    """Most turns of the model. Default: 8. Calls of the last one are not carried out; see `RunResult`."""
+    on_tool: OnTool | None
+    """Asked before a call is carried out. Returns None or True to let it, False or a text to refuse it (the text is
+    what the model is told), or a `ToolCall` to carry out instead; what it raises ends the run. May be async."""
+    tool_timeout: float | None
+    """Seconds that a call of a tool may take, unless the `Tool` says. Default: no limit."""
+    on_error: Literal["return", "raise"]
+    """What becomes of a tool that raises or takes too long: the model is told (`return`, the default), or the run ends
+    with a `ToolError`."""
 
 
 def request_from(input: Input, options: ChatOptions, spec: OutputSpec | None) -> ChatRequest:
@@ -85,13 +128,7 @@ def request_from(input: Input, options: ChatOptions, spec: OutputSpec | None) ->
     Raises:
         InputError: one of them cannot be used.
     """
-    unknown = options.keys() - ChatOptions.__annotations__.keys()
-    if unknown:
-        import difflib
-
-        name = sorted(unknown)[0]
-        near = difflib.get_close_matches(name, ChatOptions.__annotations__, 1)
-        raise InputError(f"there is no argument {name}={f'; did you mean {near[0]}=?' if near else ''}")
+    check_names(options, ChatOptions)
     for name, usual in _NOT_YET.items():
         if options.get(name, usual) != usual:
             raise InputError(f"this version does not know {name}= yet")
@@ -116,6 +153,17 @@ def request_from(input: Input, options: ChatOptions, spec: OutputSpec | None) ->
         metadata=_table("metadata", options.get("metadata"), object),
         **{name: _number(name, options.get(name), kind) for name, kind in NUMBERS.items()},
     )
+
+
+def check_names(options: Mapping[str, Any], known: Any) -> None:
+    """Refuse arguments that `known`, a TypedDict, does not have."""
+    names = known.__annotations__
+    if unknown := options.keys() - names.keys():
+        import difflib
+
+        name = sorted(unknown)[0]
+        near = difflib.get_close_matches(name, names, 1)
+        raise InputError(f"there is no argument {name}={f'; did you mean {near[0]}=?' if near else ''}")
 
 
 def _number(name: str, value: Any, kind: type) -> Any:
@@ -186,13 +234,25 @@ def given_timeout(timeout: float | Timeout) -> dict[str, Any]:
     """A call's `timeout=` as the limits it sets."""
     if isinstance(timeout, Timeout):
         return {name: getattr(timeout, name) for name in ("connect", "first_token", "idle", "total")}
-    return {"total": _positive("timeout", timeout)}
+    return {"total": _positive("timeout=", timeout)}
 
 
 def _positive(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InputError(f"{name}= takes seconds above 0, not {value!r}")
+        raise InputError(f"{name} takes seconds above 0, not {value!r}")
     return float(value)
+
+
+def given_seconds(name: str, value: Any) -> float | None:
+    """Seconds above 0, or None for no limit."""
+    return None if value is None else _positive(name, value)
+
+
+def given_steps(value: Any) -> int:
+    """A run's `max_steps=`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"max_steps= takes a whole number from 1, not {value!r}")
+    return value
 
 
 def given_policy(retry: Any) -> Any:
@@ -204,6 +264,15 @@ def given_policy(retry: Any) -> Any:
     if all(callable(getattr(retry, name, None)) for name in ("retry", "stop", "wait")):
         return retry
     raise InputError(f"retry= takes a number of attempts, a RetryPolicy or a tenacity Retrying, not {retry!r}")
+
+
+def given_fit(value: Any) -> Literal["trim"] | int | None:
+    """A call's `fit=`."""
+    if value is None or value == "trim":
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise InputError(f"fit= takes 'trim' or a number of tokens from 1, not {value!r}")
 
 
 def given_model(value: Any) -> str | None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
-from .arguments import ChatOptions
+from .arguments import ChatOptions, RunOptions
 from .config.models import Config
 from .drivers import AsyncDriver, Driver
 from .errors import CapabilityError, ConfigError, LlamarouteError
@@ -25,15 +25,20 @@ from .transport.base import AsyncTransport, Transport
 from .types.messages import Input
 from .types.plan import Plan
 from .types.response import ChatResponse
+from .types.tools import Tool
 
 if TYPE_CHECKING:
+    from .conversation import AsyncConversation, Conversation
+    from .tools.streams import AsyncRunStream, RunStream
     from .types.discovery import Discovery
+    from .types.run import RunResult
 
 __all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
 TransportT = TypeVar("TransportT")
 
+Tools = Sequence[Tool | Callable[..., Any]]
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 
 _WATCH = 1.0
@@ -244,8 +249,62 @@ class Client(_Base[Transport]):
         """
         return Stream(self, input, output, options)
 
+    @overload
+    def run(self, input: Input, *, tools: Tools, output: type[T], **options: Unpack[RunOptions]) -> RunResult[T]: ...
+    @overload
+    def run(
+        self, input: Input, *, tools: Tools, output: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]: ...
+    def run(self, input: Input, *, tools: Tools, output: Any = None, **options: Unpack[RunOptions]) -> RunResult[Any]:
+        """Ask, carry out the tool calls that the model makes, tell it what came of them, and so on until it answers.
+
+        Calls of one turn are carried out one after another; async functions in an event loop of their own.
+
+        Args:
+            input: what `chat` takes. One that ends with calls which have no result begins with these.
+            tools: typed functions, sync or async, or `Tool`s with `call=`.
+            output: what the last answer must fit; see `chat`.
+            **options: see `RunOptions`.
+
+        Raises:
+            ToolError: a tool raised and `on_error="raise"`, or the model's calls do not fit the tools.
+            LlamarouteError: what `chat` raises; `.run` has what was done until then.
+        """
+        from .tools.loop import run
+
+        return run(self, input, tools, output, options)
+
+    def run_stream(self, input: Input, *, tools: Tools, output: Any = None, **options: Unpack[RunOptions]) -> RunStream:
+        """`run` as it goes: `with client.run_stream(...) as stream: for event in stream: ...`, then `stream.result`.
+
+        One stream over all turns: each turn's events, and a `ToolResult` for each call between them.
+        """
+        from .tools.streams import RunStream
+
+        return RunStream(self, input, tools, output, options)
+
+    def conversation(self, *, messages: Input = (), output: Any = None, **options: Unpack[ChatOptions]) -> Conversation:
+        """A conversation, which keeps what was said: `conversation.send(...)`, `.stream(...)`, `.interrupt()`,
+        `.run(...)`, `.save(...)`.
+
+        Args:
+            messages: turns to begin with.
+            output: what each answer must fit; see `chat`.
+            **options: hold for each turn that does not say otherwise, `system=` for all; see `ChatOptions`.
+
+        Raises:
+            InputError: an argument cannot be used.
+        """
+        from .conversation import Conversation
+
+        return Conversation(self, {**options} if output is None else {**options, "output": output}, messages)
+
     def count_tokens(self, input: Input, **options: Unpack[ChatOptions]) -> TokenCount:
-        """Input tokens of a request at the first target it would go to; exact where the target can count."""
+        """Input tokens of a request at the first target it would go to, and the window that it serves.
+
+        Exact where the target can count, and for Llama 4 with the extra `tokenizer`; see `TokenCount`. Images are read
+        or fetched for it. Nothing is sent to targets that cannot count.
+        """
         runtime = self._current()
         call = runtime.prepare(input, options, output=None, stream=False)
         return Driver(self._transport, call.ledger).run(runtime.count_plan(call))
@@ -316,6 +375,38 @@ class AsyncClient(_Base[AsyncTransport]):
     def stream(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> AsyncStream:
         """See `Client.stream`: `async with client.stream(...) as stream: async for event in stream: ...`."""
         return AsyncStream(self, input, output, options)
+
+    @overload
+    async def run(
+        self, input: Input, *, tools: Tools, output: type[T], **options: Unpack[RunOptions]
+    ) -> RunResult[T]: ...
+    @overload
+    async def run(
+        self, input: Input, *, tools: Tools, output: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]: ...
+    async def run(
+        self, input: Input, *, tools: Tools, output: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]:
+        """See `Client.run`. Calls of one turn are carried out at once; sync functions in threads."""
+        from .tools.loop import async_run
+
+        return await async_run(self, input, tools, output, options)
+
+    def run_stream(
+        self, input: Input, *, tools: Tools, output: Any = None, **options: Unpack[RunOptions]
+    ) -> AsyncRunStream:
+        """See `Client.run_stream`: `async with client.run_stream(...) as stream: async for event in stream: ...`."""
+        from .tools.streams import AsyncRunStream
+
+        return AsyncRunStream(self, input, tools, output, options)
+
+    def conversation(
+        self, *, messages: Input = (), output: Any = None, **options: Unpack[ChatOptions]
+    ) -> AsyncConversation:
+        """See `Client.conversation`; its `send`, `run` and `interrupt` are awaited."""
+        from .conversation import AsyncConversation
+
+        return AsyncConversation(self, {**options} if output is None else {**options, "output": output}, messages)
 
     async def count_tokens(self, input: Input, **options: Unpack[ChatOptions]) -> TokenCount:
         """See `Client.count_tokens`."""

@@ -39,7 +39,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from typing import Self
 
+    from .types.parts import ToolCall
     from .types.response import Attempt, ChatResponse, Phase
+    from .types.run import RunResult
 
 __all__ = [
     "AllTargetsFailedError",
@@ -71,7 +73,13 @@ __all__ = [
 
 
 class LlamarouteError(Exception):
-    """Base of all errors of this library."""
+    """Base of all errors of this library.
+
+    Attributes:
+        run: of a tool loop, what it had done until then: its `messages` go on from there. None everywhere else.
+    """
+
+    run: RunResult[Any] | None = None
 
     def __reduce__(self) -> Any:
         # The default calls the class with `args` alone and so loses keyword-only fields, and an OSError's message.
@@ -329,4 +337,13 @@ class OutputValidationError(LlamarouteError):
 
 
 class ToolError(LlamarouteError):
-    """A tool raised, and the loop was told to stop."""
+    """A tool raised and `run` was told to stop (`__cause__` is what it raised), or the model's calls do not fit the
+    tools, also after `output_retries` repairs.
+
+    Attributes:
+        call: the call it is about.
+    """
+
+    def __init__(self, message: str, *, call: ToolCall | None = None) -> None:
+        super().__init__(message)
+        self.call = call

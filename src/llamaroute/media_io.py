@@ -6,14 +6,20 @@ import errno
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from .layers.media import ImageSettings
 
 __all__ = ["FileAndNet"]
 
+T = TypeVar("T")
+
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+_ALONE = threading.Lock()
 
 
 class FileAndNet:
@@ -51,6 +57,11 @@ class FileAndNet:
         """
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def alone(self, work: Callable[[], T]) -> T:
+        """Call `work` while no other thread of the process is in such a call."""
+        with _ALONE:
+            return work()
 
 
 def _check_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:

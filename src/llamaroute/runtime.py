@@ -13,10 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import catalog
-from .arguments import ChatOptions, given_model, given_policy, given_retries, given_timeout, request_from
+from .arguments import ChatOptions, given_fit, given_model, given_policy, given_retries, given_timeout, request_from
 from .catalog.prices import cost_of
 from .config.load import LoadedConfig, load_config
 from .config.models import Config
@@ -27,16 +28,17 @@ from .layers.observe import observe
 from .layers.repair import repair
 from .layers.restream import restream
 from .layers.retry import RetryPolicy, retry
+from .layers.window import window
 from .media_io import FileAndNet
 from .output import output_spec
 from .parity.plan import plan
 from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeout, compose
 from .pipeline.exchange import exchange, read_body, send_signed
-from .pipeline.ops import Plan
+from .pipeline.ops import Blocking, Plan
 from .registry import make_auth, provider_spec
 from .routing.resolve import Account, make_account, resolve
 from .spi import Adapter, Auth, AuthSettings, EndpointLocator, Target, TokenCounter, WireResponse
-from .tokens import TokenCount, estimate_tokens, estimate_usage
+from .tokens import Counted, TextTokens, TokenCount, count, estimate, estimate_usage
 from .types.messages import Input
 from .types.plan import Plan as Explanation
 from .types.plan import PlannedTarget
@@ -109,7 +111,8 @@ class Runtime:
             spec = provider_spec(options.kind, account=name)
             rows = catalog.rows(spec.name) if spec.catalog is None else catalog.parse(spec.catalog)
             self.accounts[name] = make_account(name, spec, options, rows, self.config.models)
-        self.handler: Handler = compose((failover, restream, repair, adapt, media, retry, *layers, observe), exchange)
+        ordered = (failover, window, restream, repair, adapt, media, retry, *layers, observe)
+        self.handler: Handler = compose(ordered, exchange)
         self.totals = Totals()
         self._totals_lock = threading.Lock()
         self._env = env
@@ -152,6 +155,8 @@ class Runtime:
             io=self.io,
             output=spec,
             output_retries=given_retries(options.get("output_retries", 1)),
+            fit=given_fit(options.get("fit")),
+            tokenizer=self.tokenizer,
             complete=self.complete,
         )
 
@@ -268,21 +273,39 @@ class Runtime:
                     could.append(target.name)
         return could
 
+    def tokenizer(self) -> TextTokens | None:
+        """Llama 4's tokenizer, loaded when first asked for; None where the extra is not installed.
+
+        Raises:
+            ConfigError: `LLAMAROUTE_TOKENIZER` names something else.
+        """
+        from .tokenizer import load
+
+        return load(self._environment)
+
     def count_plan(self, call: Call) -> Plan[TokenCount]:
-        """Count a request's input tokens: by the target where its adapter can, else by estimate."""
-        adapter, request = call.candidate.adapter, call.request
-        if not isinstance(adapter, TokenCounter):
-            return TokenCount(estimate_tokens(request), estimated=True)
+        """Count a request's input tokens: by the target where its adapter can, by Llama 4's tokenizer where the model
+        is one and the tokenizer is there, else by estimate."""
+        adapter, target = call.candidate.adapter, call.target
+        counted: list[Counted] = []
 
         def ask(loaded: Call) -> Plan[Reply]:
-            head = yield from send_signed(loaded, adapter.count_request(loaded.request, loaded.target))
-            body = yield from read_body(loaded, MAX_COUNT_BODY)
-            counted.append(adapter.parse_count(WireResponse(head.status, head.headers, body), loaded.target))
+            if isinstance(adapter, TokenCounter):
+                head = yield from send_signed(loaded, adapter.count_request(loaded.request, loaded.target))
+                body = yield from read_body(loaded, MAX_COUNT_BODY)
+                answer = WireResponse(head.status, head.headers, body)
+                counted.append(Counted(adapter.parse_count(answer, loaded.target), True))
+                return Reply(loaded.target)
+            known = catalog.is_llama_4(target.model) or catalog.is_llama_4(target.model_id)
+            text_tokens = (yield Blocking(self.tokenizer, until=call.deadline)) if known else None
+            work = partial(count, loaded.request, text_tokens or estimate)
+            tokens, exact = yield Blocking(work, until=call.deadline)
+            counted.append(Counted(tokens, exact and text_tokens is not None))
             return Reply(loaded.target)
 
-        counted: list[int] = []
         yield from media(call, ask)
-        return TokenCount(counted[0], estimated=False)
+        tokens, exact = counted[0]
+        return TokenCount(tokens, not exact, target.name, target.row.context_window)
 
     def survey(self, provider: str, timeout: float | Timeout | None) -> tuple[Plan[Discovery], Ledger]:
         """Ask an account's host what it can call.

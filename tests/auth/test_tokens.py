@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llamaroute.auth.tokens import AGAIN, AHEAD, MARGIN, SHORTEST, CachedToken, Token, bearer_header
+from llamaroute.auth.tokens import AGAIN, AHEAD, MARGIN, SHORTEST, CachedToken, Token, bearer_header, within
 from llamaroute.errors import AuthenticationError, ConfigError, ConnectionError
 from llamaroute.spi import WireRequest, WireResponse
 
@@ -225,3 +225,16 @@ def test_neither_the_token_nor_its_auth_shows_secrets():
     assert issuer.auth.secrets == ("t1",)
     assert "t1" not in repr(issuer.auth)
     assert "t1" not in repr(bearer_header("t1"))
+
+
+def test_work_within_its_time():
+    assert within(5, lambda: 42, lambda: ConfigError("late")) == 42
+    with pytest.raises(KeyError, match="mine"):
+        within(5, lambda: {}["mine"], lambda: ConfigError("late"))
+
+
+def test_work_that_is_late_is_left_behind():
+    go_on = threading.Event()
+    with pytest.raises(ConfigError, match="late"):
+        within(0.01, lambda: go_on.wait(5), lambda: ConfigError("late"))
+    go_on.set()

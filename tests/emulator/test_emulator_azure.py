@@ -90,7 +90,7 @@ def test_the_specification(emu: Emulator, host: str, change, kind: str, where: l
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": 0}, {"temperature": 1}, {"top_p": 1}, {"max_tokens": 5}, {"stop": ["x"]}, {"seed": 2**40},
+        {"temperature": 0}, {"temperature": 1}, {"top_p": 1}, {"max_tokens": 0}, {"stop": ["x"]}, {"seed": 2**40},
         {"messages": [{"role": "developer", "content": "x"}, *HELLO]}, {"tool_choice": "required"},
         {"response_format": {"type": "text"}}, {"presence_penalty": None}, {"frequency_penalty": -2},
     ],
@@ -509,6 +509,13 @@ def test_entra_faults(emu: Emulator, status: int, error: str) -> None:
     assert (answer.status_code, answer.json()["error"], answer.json()["error_codes"]) == (status, error, [90033])
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", f"/{TENANT}/oauth2/token"), ("GET", "/nothing"), ("POST", "/msi/token"), ("POST", "/")]
+)
+def test_entra_has_no_other_routes(emu: Emulator, method: str, path: str) -> None:
+    assert httpx.request(method, emu.base_url("entra") + path).status_code == 404
+
+
 def test_another_service_principal() -> None:
     known = {"client_id": "mine", "client_secret": "s"}
     with Emulator(settings={"entra": known}) as emu:
@@ -650,4 +657,6 @@ def test_pydantics_words(emu: Emulator) -> None:
         "Input should be 'auto', 'none' or 'required'",
     ]  # fmt: skip
     assert [problem["input"] for problem in found] == [2, [], "any"]
+    low = chat(emu, "azure-models", max_tokens=-1, top_p=-1).json()["detail"]
+    assert [problem["ctx"] for problem in low] == [{"ge": 0.0}, {"ge": 0}]
     assert (found[0]["ctx"], found[2]["ctx"]) == ({"le": 1.0}, {"expected": "'auto', 'none' or 'required'"})

@@ -109,7 +109,7 @@ def test_further_keys_of_the_table():
         aws.from_session(session(), "us-east-1", service_teir="flex")
 
 
-@pytest.mark.parametrize("thing", [None, "us-east-1", object()], ids=str)
+@pytest.mark.parametrize("thing", [None, "us-east-1", 3])
 def test_what_is_no_session(thing: Any):
     with pytest.raises(ConfigError, match=f"takes a boto3.Session, not {type(thing).__name__}"):
         aws.from_session(thing)

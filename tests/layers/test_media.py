@@ -6,7 +6,7 @@ import base64
 import importlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ class Settings:
     redirects: int = 3
     allow_private: bool = False
     allow_files: bool = True
+    max_pixels: int = 20_000_000
+    max_tokens: int = 1300
+    max_sent: int = 1_000_000
+    merge: bool = True
+    max_file_bytes: int = 1_000_000
+    max_pages: int = 5
+    dpi: float = 72.0
 
 
 @dataclass
@@ -52,6 +59,7 @@ class World:
     """What every operation takes."""
     ops: list[Any] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
+    alone_calls: int = 0
     pulls: int = 0
     late: Exception | None = None
     """Raised instead of the result of a `Blocking`, as when its time has passed."""
@@ -68,6 +76,10 @@ class World:
         if isinstance(found, Exception):
             raise found
         return found
+
+    def alone(self, work: Callable[[], Any]) -> Any:
+        self.alone_calls += 1
+        return work()
 
     def run(self, plan: Plan[Reply], ledger: Ledger) -> Reply:
         """A driver over this world."""
@@ -627,49 +639,3 @@ def test_a_file_that_takes_too_long() -> None:
 
 
 # ---- what the target takes
-
-
-@pytest.mark.parametrize(
-    ("rule", "count", "message"),
-    [
-        (ImageRule(max_count=1), 2, "acme:llama-4-scout: it takes at most 1 image in a request, this one has 2"),
-        (ImageRule(max_count=0), 1, "at most 0 images"),
-        (ImageRule(max_bytes=30), 1, r"images of at most 30 bytes, image 'a\.gif' has 35"),
-        (
-            ImageRule(media_types=("image/png", "image/jpeg")),
-            1,
-            r"takes image/png, image/jpeg, image 'a\.gif' is image/gif",
-        ),
-    ],
-)
-def test_limits_of_the_target(rule: ImageRule, count: int, message: str) -> None:
-    world = World(files={"a.gif": GIF})
-    with pytest.raises(CapabilityError, match=message) as caught:
-        load(world, *(Image("a.gif") for _ in range(count)), at=target(rule=rule))
-    assert list(caught.value.missing) == ["acme:llama-4-scout"]
-    assert len(world.reads) == (0 if "at most" in message and "bytes" not in message else 1)
-
-
-def test_limits_hold_for_loaded_images_too() -> None:
-    image = Image(GIF)
-    load(World(), image)
-    with pytest.raises(CapabilityError):
-        load(World(), image, at=target(rule=ImageRule(max_bytes=30)))
-    load(World(), image, at=target(rule=ImageRule(max_count=1, max_bytes=35)))
-
-
-def test_urls_left_to_the_host_count_as_images() -> None:
-    with pytest.raises(CapabilityError, match="at most 1 image"):
-        load(World(), Image(URL), Image(URL), at=target(image_url="native", rule=ImageRule(max_count=1)))
-
-
-def test_prepared_bytes_go_to_this_target_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = ImageData.of("image/png", b"small")
-    image, other = Image("a.gif", detail="low"), Image(URL)
-    monkeypatch.setattr(layer, "prepare", lambda one, data, _: small if one is image else data)
-    request = load(World(files={"a.gif": GIF}, pages={URL: [GIF]}), user("a", image), user(other))
-    assert [found.loaded() for found in request.images] == [small, other.loaded()]
-    assert request.images[0].detail == "low"
-    assert request.images[1] is other
-    assert loaded(image) == GIF
-    assert request.messages[0].text == "a"

@@ -27,7 +27,7 @@ LONG = chat("Tell a very long story.", max_tokens=3500, ignore_eos=True)
 
 
 def engine_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("llamaroute-")]
+    return [thread.name for thread in threading.enumerate() if thread.name == "llamaroute-local"]
 
 
 def read_late(response: LocalResponse) -> None:

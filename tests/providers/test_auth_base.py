@@ -17,9 +17,19 @@ WIRE = WireRequest("POST", "https://host/v1", {"content-type": "application/json
 TOKEN = "hf_0123456789abcdef"
 
 
+NEEDED: dict[str, dict[str, Any]] = {
+    "azure": {"endpoint": "https://acme.services.ai.azure.com"},
+    "bedrock": {"region": "us-east-1"},
+    "cloudflare": {"account_id": "a"},
+    "databricks": {"host": "https://adb-1.2.azuredatabricks.net"},
+    "openai-compatible": {"base_url": "http://h/v1"},
+    "vertex": {"project": "acme"},
+}
+"""Keys that a kind's table has to have."""
+
+
 def settings(kind: str = "openai-compatible", env: dict[str, str] | None = None, **table: Any) -> AuthSettings:
-    needed = {"cloudflare": {"account_id": "a"}, "openai-compatible": {"base_url": "http://h/v1"}}.get(kind, {})
-    options = provider_spec(kind).settings.model_validate({"kind": kind, **needed, **table})
+    options = provider_spec(kind).settings.model_validate({"kind": kind, **NEEDED.get(kind, {}), **table})
     return AuthSettings("work", options, env or {})
 
 
@@ -200,5 +210,7 @@ def test_bearer_and_optional_bearer() -> None:
 
 def test_every_builtin_kind_names_an_auth_that_exists() -> None:
     for spec in builtin_specs():
-        given = settings(spec.name, api_key=SecretStr("k-0123456789"))
-        assert callable(make_auth(spec, given).sign)
+        key = "access_token" if spec.name == "vertex" else "api_key"
+        auth = make_auth(spec, settings(spec.name, **{key: SecretStr("k-0123456789")}))
+        signed = auth.sign(WireRequest("POST", "https://host/v1", {}), 0).headers
+        assert spec.name == "local" or "k-0123456789" in str(dict(signed))

@@ -26,7 +26,7 @@ from ..dialects.bedrock_converse import exception_name
 from ..errors import AuthenticationError, ConfigError, ConnectionError, LlamarouteError
 from ..spi import Auth, AuthSettings, WireRequest, WireResponse
 from .base import StaticHeaders, header_value
-from .tokens import CachedToken, Token
+from .tokens import CachedToken, Token, within
 
 __all__ = ["BearerKey", "SigV4", "bedrock", "unlogged"]
 
@@ -236,7 +236,7 @@ class _Keys:
             AuthenticationError, ConfigError, ConnectionError: there are none; the message says how to get some.
         """
         try:
-            keys, expires = _in_time(self._keys, self._provider)
+            keys, expires = within(LIMIT, self._quietly, self._late)
         except LlamarouteError:
             raise
         except Exception as error:
@@ -244,6 +244,17 @@ class _Keys:
             raise _explained(error, self._provider, self._options.profile or self._env.get("AWS_PROFILE")) from None
         token = {"x-amz-security-token": keys.token} if keys.token else {}
         return _Credentials(token, expires, tuple(filter(None, (keys.secret_key, keys.token))), keys)
+
+    def _late(self) -> LlamarouteError:
+        return AuthenticationError(
+            f"providers.{self._provider}: AWS credentials did not come within {LIMIT:.0f} s; is a program of the "
+            "profile's (credential_process), or a question it asks, waiting for somebody?",
+            provider=self._provider,
+        )
+
+    def _quietly(self) -> tuple[Any, float | None]:
+        with unlogged():
+            return self._keys()
 
     def _keys(self) -> tuple[Any, float | None]:
         source = self._source()
@@ -363,32 +374,6 @@ def _checked(settings: AuthSettings, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise _explained(error, settings.provider, cast(AwsOptions, settings.options).profile) from None
-
-
-def _in_time(work: Callable[[], Any], provider: str) -> Any:
-    """What `work` returns or raises, within the limit; a thread that is late is left behind."""
-    done: list[Any] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        with unlogged():
-            try:
-                done.append(work())
-            except BaseException as error:
-                failed.append(error)
-
-    thread = threading.Thread(target=run, name="llamaroute-aws-credentials", daemon=True)
-    thread.start()
-    thread.join(LIMIT)
-    if failed:
-        raise failed[0]
-    if not done:
-        raise AuthenticationError(
-            f"providers.{provider}: AWS credentials did not come within {LIMIT:.0f} s; is a program of the profile's "
-            "(credential_process), or a question it asks, waiting for somebody?",
-            provider=provider,
-        )
-    return done[0]
 
 
 _TALKATIVE = ("parsers", "endpoint", "auth", "credentials", "tokens", "utils", "httpsession", "awsrequest", "hooks")

@@ -8,7 +8,6 @@ with a token that is refused, is `CachedToken`'s business as everywhere.
 from __future__ import annotations
 
 import builtins
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -30,7 +29,7 @@ from ..errors import (
 )
 from ..spi import MASK, Auth, AuthSettings, WireRequest, WireResponse
 from .base import bearer
-from .tokens import CachedToken, Token
+from .tokens import CachedToken, Token, within
 
 __all__ = ["DatabricksLogin", "databricks"]
 
@@ -112,7 +111,15 @@ class DatabricksLogin(CachedToken):
 
     def _log_in(self) -> Token:
         limit = BROWSER if self._options.auth_type == "external-browser" else LOGIN
-        return _within(limit, self._ask, self._name)
+
+        def late() -> LlamarouteError:
+            return TimeoutError(
+                f"the login took more than {limit:g} seconds; is the workspace reachable from here?",
+                provider=self._name,
+                phase="connect",
+            )
+
+        return within(limit, self._ask, late)
 
     def _ask(self) -> Token:
         stage = "set up"
@@ -213,31 +220,6 @@ class DatabricksLogin(CachedToken):
         keys = next((keys for keys in _WAYS.values() if getattr(options, keys[1]) is not None), ())
         keys = keys or tuple(key for key in ("profile", "auth_type") if getattr(options, key) is not None) or ("token",)
         return f"check {', '.join(f'providers.{self._name}.{key}' for key in keys)}"
-
-
-def _within(seconds: float, work: Callable[[], _T], provider: str) -> _T:
-    """`work`, in a thread of its own that is left behind when it takes too long."""
-    done: list[_T] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            done.append(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="llamaroute-databricks-login", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not done:
-        raise TimeoutError(
-            f"the login took more than {seconds:g} seconds; is the workspace reachable from here?",
-            provider=provider,
-            phase="connect",
-        )
-    return done[0]
 
 
 def _config_class() -> Callable[[Mapping[str, str], Mapping[str, Any]], Any]:

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import TypeVar
 
 from ..errors import AuthenticationError, LlamarouteError, ProviderError
 from ..spi import WireRequest, WireResponse
 
-__all__ = ["CachedToken", "Token", "bearer_header"]
+__all__ = ["CachedToken", "Token", "bearer_header", "within"]
+
+T = TypeVar("T")
 
 AHEAD = 300.0
 """Seconds before a token's end at which the next one is fetched, while the old one still serves all other calls.
@@ -160,6 +163,31 @@ class CachedToken:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._provider})"
+
+
+def within(seconds: float, work: Callable[[], T], late: Callable[[], LlamarouteError]) -> T:
+    """What `work` returns or raises; it runs in a thread of its own, which is left behind when it takes too long.
+
+    Raises:
+        LlamarouteError: `late()`, when the time is over.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="llamaroute-login", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise late()
+    return done[0]
 
 
 def _again(error: LlamarouteError) -> LlamarouteError:

@@ -134,6 +134,7 @@ def _row(model: str, model_id: str, known: Mapping[str, Fact]) -> ModelRow:
             **({"media_types": tuple(value["image.media_types"])} if "image.media_types" in value else {}),
         ),
         context_window=value.get("context_window"),
+        window_sure="context_window" in known and known["context_window"].evidence != "inferred",
         max_output=value.get("max_output"),
         default_max_tokens=value.get("default_max_tokens"),
         input_price=_price(value.get("price.input")),

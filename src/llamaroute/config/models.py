@@ -93,10 +93,26 @@ class RouteSettings(Table):
 
 
 class ImageSettings(Table):
-    """The `[images]` table: fetching and reading of images."""
+    """The `[images]` table: how images are read and fetched, and what is made of them before they are sent."""
 
     max_bytes: Annotated[int, Field(ge=1)] = 20_000_000
     """Largest image that is read or fetched, in bytes, at least 1. Default: 20000000."""
+    max_pixels: Annotated[int, Field(ge=1)] = 80_000_000
+    """Most pixels of an image or a video's frame that is decoded, at least 1. Default: 80000000."""
+    max_tokens: Annotated[int, Field(ge=147)] = 1300
+    """Input tokens that an image may cost with `detail` None or "auto", at least 147 (one tile). Default: 1300."""
+    max_sent: Annotated[int, Field(ge=10_000)] = 1_000_000
+    """Bytes that an image may have as it is sent, in base64, unless its `detail` is "high"; at least 10000.
+    Default: 1000000."""
+    merge: bool = True
+    """Whether images are merged into numbered sheets where a host takes fewer than there are. Default: true."""
+    max_file_bytes: Annotated[int, Field(ge=1)] = 200_000_000
+    """Largest document or video that is read, in bytes, at least 1. Default: 200000000."""
+    max_pages: Annotated[int, Field(ge=1)] = 20
+    """Most pages of one document, at least 1. Default: 20."""
+    dpi: Annotated[float, Field(ge=10, le=1200)] = 150.0
+    """Pixels an inch at which a document's pages are drawn, from 10 to 1200; fewer where a page would have more pixels
+    than its `detail` lets through. Default: 150."""
     timeout: Seconds = 10.0
     """Seconds for fetching one image, more than 0. Default: 10."""
     redirects: Annotated[int, Field(ge=0)] = 3
@@ -141,7 +157,7 @@ class Config(Table):
     routes: dict[str, RouteSettings] = Field(default_factory=dict)
     """Your name of a route (not that of a provider) -> its table."""
     images: ImageSettings = Field(default_factory=ImageSettings)
-    """Fetching and reading of images."""
+    """How images are read and fetched, and what is made of them before they are sent."""
     models: dict[str, CustomModel] = Field(default_factory=dict)
     """Model name -> catalogue row added or overridden."""
 

@@ -2,7 +2,7 @@
 
 It runs once per target, outside of retries. A target that fetches URLs by itself (`image_url = "native"`) gets them
 untouched; any other gets bytes. What was loaded stays with the image: retries, other targets and later calls do not
-load it again.
+load it again. What is done with the bytes then is in `pictures.py`.
 
 What a URL leads to is not trusted: addresses are checked after DNS and connected to as checked, at every redirect
 anew; bytes are counted while they come; content types, file names and lengths are never believed. Messages show URLs
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Callable
 
 from ..errors import CapabilityError, ConnectionError, InputError, ProtocolError, TimeoutError
 from ..media.address import Place, check_address, place_of, redacted, redirected, scrubbed
@@ -24,149 +22,82 @@ from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.ops import Blocking, Head, Plan, Pull, Send
 from ..spi import Target, WireRequest
 from ..types.parts import Image, ImageData, Part, PilImage
-from ..types.request import ChatRequest
+from .pictures import (
+    ImageSettings,
+    MediaIo,
+    check_mergeable,
+    check_path,
+    expanded,
+    fitted,
+    merged,
+    name_of,
+    read_file,
+    with_parts,
+)
 
-__all__ = ["ImageSettings", "MediaIo", "media", "prepare"]
-
-
-class ImageSettings(Protocol):
-    """The `[images]` table of the config file."""
-
-    @property
-    def max_bytes(self) -> int:
-        """Bytes of one image, as read or fetched."""
-        ...
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for one image: reading it, or DNS and all redirects together."""
-        ...
-
-    @property
-    def redirects(self) -> int:
-        """Redirects followed for one image."""
-        ...
-
-    @property
-    def allow_private(self) -> bool:
-        """Whether private, loopback and link-local addresses may be fetched from."""
-        ...
-
-    @property
-    def allow_files(self) -> bool:
-        """Whether images may name local files; message dicts never may."""
-        ...
-
-
-class MediaIo(Protocol):
-    """What the layer needs of the world; `Call.io` is one. Both methods may block and are called in a `Blocking`."""
-
-    @property
-    def images(self) -> ImageSettings:
-        """The limits."""
-        ...
-
-    def read_file(self, path: str | os.PathLike[str], limit: int) -> bytes:
-        """A regular file's bytes, at most `limit` + 1 of them.
-
-        Raises:
-            OSError: no such file, no permission, or not a regular file.
-        """
-        ...
-
-    def resolve(self, host: str, port: int) -> list[str]:
-        """The host's IP addresses, best first.
-
-        Raises:
-            OSError: there is no such host, or nobody to ask.
-        """
-        ...
+__all__ = ["ImageSettings", "MediaIo", "media"]
 
 
 def media(call: Call, handler: Handler) -> Plan[Reply]:
-    """Load every image that the target needs as bytes, one after the other, and hand the request on.
+    """Load every image that the target needs as bytes, one after the other, make it fit, and hand the request on.
+
+    Documents and videos become images; more images than the target takes are merged into fewer.
 
     Raises:
-        InputError: an image cannot be read or fetched, is none, or `[images]` forbids it.
-        CapabilityError: the target does not take so many, so large or such images.
+        InputError: an image, document or video cannot be read or fetched, is none, or `[images]` forbids it.
+        CapabilityError: the target does not take so many, so large or such images, and they cannot be changed.
+        ConfigError: an extra that documents or videos need is not installed.
         TimeoutError: the call's total time ran out meanwhile.
     """
+    call = yield from expanded(call)
     images = call.request.images
     if not images:
         return (yield from handler(call))
-    _check_count(images, call.target)
+    most = call.target.row.image.max_count
+    if most is not None and len(images) > most:
+        check_mergeable(images, call)
+        loaded = []
+        for image in images:
+            loaded.append((yield from _loaded(image, call)))
+        call = yield from merged(loaded, most, call)
+        images = call.request.images
     host_fetches = call.target.row.features.get("image_url") == "native"
-    changed: dict[int, ImageData] = {}
+    changed: dict[int, tuple[Part, ...]] = {}
     for image in images:
         if host_fetches and image.kind == "url":
             continue
         if image.kind == "storage":
             _check_storage(image, call.target)
             continue
-        data = image.loaded()
-        if data is None:
-            data = image.load((yield from _load(image, call)))
-        prepared = prepare(image, data, call.target)
+        data = yield from _loaded(image, call)
+        prepared = yield from fitted(image, data, call)
         if prepared is not data:
-            changed[id(image)] = prepared
+            # In a copy: the caller's own object stays as it is, for other targets.
+            other = Image(image.source, detail=image.detail)
+            other.from_dict, other.label = image.from_dict, image.label
+            other.load(prepared)
+            changed[id(image)] = (other,)
     if changed:
-        call = call.evolve(request=_with_images(call.request, changed))
+        call = call.evolve(request=with_parts(call.request, changed))
     return (yield from handler(call))
 
 
-def prepare(image: Image, data: ImageData, target: Target) -> ImageData:
-    """The bytes of one image as `target` takes them: the place for shrinking and converting; today it only checks.
-
-    What it returns is sent to this target alone; the image itself keeps `data` for the others.
-
-    Raises:
-        CapabilityError: over a limit of the target's `ImageRule`.
-    """
-    rule = target.row.image
-    if data.media_type not in rule.media_types:
-        why = f"it takes {', '.join(rule.media_types)}, {_name(image)} is {data.media_type}"
-    elif rule.max_bytes is not None and len(data.data) > rule.max_bytes:
-        why = f"it takes images of at most {rule.max_bytes:,} bytes, {_name(image)} has {len(data.data):,}"
-    else:
-        return data
-    raise CapabilityError(f"{target.name}: {why}", missing={target.name: why})
-
-
-def _check_count(images: Sequence[Image], target: Target) -> None:
-    """The rule's limit that concerns all images together; checked before any is fetched."""
-    most = target.row.image.max_count
-    if most is not None and len(images) > most:
-        why = f"it takes at most {most} image{'' if most == 1 else 's'} in a request, this one has {len(images)}"
-        raise CapabilityError(f"{target.name}: {why}", missing={target.name: why})
+def _loaded(image: Image, call: Call) -> Plan[ImageData]:
+    data = image.loaded()
+    return data if data is not None else image.load((yield from _load(image, call)))
 
 
 def _check_storage(image: Image, target: Target) -> None:
     """Object storage is the host's to read, with its own credentials; nothing here fetches from it."""
     if image.scheme not in target.row.image.storage:
-        why = f"it cannot read {_name(image)}; give the image's bytes, or an https URL"
+        why = f"it cannot read {name_of(image)}; give the image's bytes, or an https URL"
         raise CapabilityError(f"{target.name}: {why}", missing={target.name: f"{image.scheme}:// images"})
-
-
-def _with_images(request: ChatRequest, changed: dict[int, ImageData]) -> ChatRequest:
-    """The request with other bytes for some images, in copies: the caller's own objects stay as they are."""
-
-    def changed_part(part: Part) -> Part:
-        if not isinstance(part, Image) or id(part) not in changed:
-            return part
-        other = Image(part.source, detail=part.detail)
-        other.from_dict = part.from_dict
-        other.load(changed[id(part)])
-        return other
-
-    return request.evolve(
-        messages=tuple(replace(message, parts=tuple(map(changed_part, message.parts))) for message in request.messages)
-    )
 
 
 def _load(image: Image, call: Call) -> Plan[ImageData]:
     """The image's bytes, from wherever it is."""
     limit = call.io.images.max_bytes
-    source, what = image.source, _name(image)
+    source, what = image.source, name_of(image)
     match image.kind:
         case "url":
             return (yield from _fetch(str(source), call))
@@ -188,31 +119,15 @@ def _load(image: Image, call: Call) -> Plan[ImageData]:
             )
 
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # two letters at least: C:/ is a drive
-
-
 def _reader(image: Image, what: str, io: MediaIo) -> Callable[[], ImageData]:
     """A function that reads the local file, for a `Blocking`."""
     path = image.source
     assert isinstance(path, str | os.PathLike)
-    scheme = _SCHEME.match(path) if isinstance(path, str) else None
-    if scheme:
-        raise InputError(f"{what}: {scheme[1]}: is not taken; give an http(s):// URL, a data: URL, a path or bytes")
-    if image.from_dict:
-        raise InputError(
-            f"{what}: message dicts may not name local files; use Image(path), an http(s) URL or a data URL"
-        )
-    if not io.images.allow_files:
-        raise InputError(f"{what}: local files are not allowed ([images] allow_files is false)")
+    check_path(path, what, io, from_dict=image.from_dict)
     limit = io.images.max_bytes
 
     def read() -> ImageData:
-        try:
-            data = io.read_file(path, limit)
-        except OSError as error:
-            raise InputError(f"{what} cannot be read: {error.strerror or error}") from error
-        except ValueError as error:  # a NUL in the path
-            raise InputError(f"{what} cannot be read: {error}") from error
+        data = read_file(path, what, limit, io)
         if len(data) > limit:
             raise too_large(what, limit)
         return image_data(data, what, max_bytes=limit)
@@ -349,23 +264,3 @@ def _body(head: Head, what: str, limit: int, clock: _Clock) -> Plan[bytes]:
     if expected is not None and size < expected:
         raise InputError(f"{what} was cut off: {size:,} of {expected:,} bytes came")
     return b"".join(chunks)
-
-
-def _name(image: Image) -> str:
-    """What the image is called in messages. Never its bytes."""
-    match image.kind:
-        case "url":
-            return f"image URL {redacted(str(image.source))}"
-        case "storage":
-            return f"image {redacted(str(image.source))!r}"
-        case "path":
-            path = str(image.source)
-            if "://" in path:
-                path = redacted(path)
-            return f"image {path!r}" if len(path) <= 200 else f"image {path[:199]!r}..."
-        case "data-url":
-            return "the image's data URL"
-        case "bytes":
-            return "the image (bytes)"
-        case "pil":
-            return "the PIL image"

@@ -46,10 +46,10 @@ def image_data(data: bytes, what: str, *, max_bytes: int) -> ImageData:
     return ImageData.of(found.media_type, data)
 
 
-def too_large(what: str, max_bytes: int, size: int | None = None) -> InputError:
+def too_large(what: str, max_bytes: int, size: int | None = None, *, key: str = "max_bytes") -> InputError:
     """The error for more than `max_bytes`; `size` is None when reading stopped at the limit."""
     has = "more" if size is None else f"{size:,} bytes"
-    return InputError(f"{what} is too large: [images] max_bytes is {max_bytes:,}, it has {has}")
+    return InputError(f"{what} is too large: [images] {key} is {max_bytes:,}, it has {has}")
 
 
 def data_url_bytes(url: str, *, max_bytes: int, what: str = "the data URL") -> bytes:

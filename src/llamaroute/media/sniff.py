@@ -1,4 +1,4 @@
-"""Which image format bytes are in, and how many pixels, read from their head. Pure, no Pillow, never raises.
+"""Which image format bytes are in, how many pixels, which way up and whether they move. Pure, no Pillow, never raises.
 
 Only heads are looked at: a file that begins well and is broken further on passes. Sizes are those stored in the file,
 before any rotation that its metadata asks for.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from struct import error, unpack_from
 from typing import TypeAlias
 
-__all__ = ["Sniffed", "sniff"]
+__all__ = ["Sniffed", "animated", "orientation", "sniff"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +60,31 @@ def _gif(data: bytes) -> _Size:
     return unpack_from("<HH", data, 6)
 
 
-def _jpeg(data: bytes) -> _Size:
-    """https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B: walk the segments up to the frame header (SOF)."""
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker, and place of the length, of a JPEG's segments up to its pixels.
+
+    https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B
+    """
     at = 2
     for _ in range(_STEPS):
         # Like libjpeg, pass over rubbish between segments, and over any number of fill bytes 0xFF.
         found = _MARKER.search(data, at)
         if found is None:
-            return None
+            return
         marker, at = found[0][1], found.end()
         if marker in (0xD9, 0xDA):  # the end, or the pixels: a frame header would have come before
-            return None
+            return
+        yield marker, at
+        if marker > 0x01 and not 0xD0 <= marker <= 0xD8:  # those stand alone, without a length
+            at += max(unpack_from(">H", data, at)[0], 2)
+
+
+def _jpeg(data: bytes) -> _Size:
+    """As the frame header (SOF) says."""
+    for marker, at in _segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = unpack_from(">HH", data, at + 3)
             return width, height
-        if marker > 0x01 and not 0xD0 <= marker <= 0xD8:  # those stand alone, without a length
-            at += max(unpack_from(">H", data, at)[0], 2)
     return None
 
 
@@ -114,20 +123,26 @@ _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _tiff(data: bytes) -> _Size:
-    """TIFF 6.0 (1992), section 2, and BigTIFF: width is tag 256, height tag 257 of the first directory."""
-    order = "<" if data[:1] == b"I" else ">"
-    big = 43 in data[2:4]
-    start = unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    """Width is tag 256, height tag 257."""
+    tags = _directory(data, 0, (256, 257))
+    return (tags[256], tags[257]) if len(tags) == 2 else None
+
+
+def _directory(data: bytes, base: int, wanted: tuple[int, ...]) -> dict[int, int]:
+    """The wanted tags of the first directory of the TIFF at `base`: TIFF 6.0 (1992), section 2, and BigTIFF."""
+    order = "<" if data[base : base + 1] == b"I" else ">"
+    big = 43 in data[base + 2 : base + 4]
+    start = base + unpack_from(order + ("Q" if big else "I"), data, base + (8 if big else 4))[0]
     (count,) = unpack_from(order + ("Q" if big else "H"), data, start)
     first, step, value = (start + 8, 20, 12) if big else (start + 2, 12, 8)
-    size = {}
+    tags = {}
     for at in range(first, min(first + step * min(count, _STEPS), len(data)), step):
         tag, kind = unpack_from(order + "HH", data, at)
-        if tag in (256, 257) and kind in (3, 4, 16):
-            size[tag] = unpack_from(order + {3: "H", 4: "I", 16: "Q"}[kind], data, at + value)[0]
-        if tag >= 257:  # tags are in ascending order
+        if tag in wanted and kind in (3, 4, 16):
+            tags[tag] = unpack_from(order + {3: "H", 4: "I", 16: "Q"}[kind], data, at + value)[0]
+        if tag >= wanted[-1]:  # tags are in ascending order
             break
-    return (size[256], size[257]) if len(size) == 2 else None
+    return tags
 
 
 _HEIF_BRANDS = {
@@ -186,3 +201,111 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], str, Callable[[bytes], _Size]], .
     (_is_bmp, "image/bmp", _bmp),
     (lambda data: data[:4] in _TIFF_HEADS, "image/tiff", _tiff),
 )
+
+
+# ---- which way up
+
+
+def orientation(data: bytes) -> int:
+    """How an image has to be turned to be seen upright, as EXIF counts it: 1 (not at all) to 8.
+
+    Looked for where cameras and phones write it, in JPEG, PNG and WebP: tag 274 of Exif 3.0 (CIPA DC-008), 4.6.5.1.
+    """
+    try:
+        at = next((place(data) for recognise, place in _EXIF if recognise(data)), None)
+        if at is None:
+            return 1
+        if data[at : at + 6] == b"Exif\0\0":
+            at += 6
+        found = _directory(data, at, (274,)).get(274, 1) if data[at : at + 4] in _TIFF_HEADS else 1
+    except (error, IndexError, OverflowError):
+        return 1
+    return found if 1 <= found <= 8 else 1
+
+
+def _jpeg_exif(data: bytes) -> int | None:
+    segments = ((at + 2) for marker, at in _segments(data) if marker == 0xE1)
+    return next((at for at in segments if data[at : at + 6] == b"Exif\0\0"), None)
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Type, and begin of the contents, of a PNG's chunks: https://www.w3.org/TR/png-3/#5Chunk-layout"""
+    at = 8
+    for _ in range(_STEPS):
+        if at + 8 > len(data):
+            return
+        yield data[at + 4 : at + 8], at + 8
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    at = 12
+    for _ in range(_STEPS):
+        if at + 8 > len(data):
+            return
+        yield data[at : at + 4], at + 8
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+
+
+_EXIF: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], int | None]], ...] = (
+    (lambda data: data[:3] == b"\xff\xd8\xff", _jpeg_exif),
+    (
+        lambda data: data[:8] == b"\x89PNG\r\n\x1a\n",
+        lambda data: next((at for kind, at in _png_chunks(data) if kind == b"eXIf"), None),
+    ),
+    (
+        lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP",
+        lambda data: next((at for kind, at in _riff_chunks(data) if kind == b"EXIF"), None),
+    ),
+)
+
+
+# ---- whether they move
+
+
+def animated(data: bytes) -> bool:
+    """Whether a GIF, PNG or WebP has several pictures."""
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return _gif_pictures(data) > 1
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        # https://www.w3.org/TR/png-3/#acTL-chunk : before the first pixels
+        for kind, at in _png_chunks(data):
+            if kind == b"acTL":
+                return int.from_bytes(data[at : at + 4], "big") > 1
+            if kind == b"IDAT":
+                break
+        return False
+    return data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X" and bool(data[20:21] and data[20] & 0x02)
+
+
+def _gif_pictures(data: bytes) -> int:
+    """How many pictures, as far as two. https://www.w3.org/Graphics/GIF/spec-gif89a.txt"""
+
+    def behind_table(at: int, packed: int) -> int:
+        return at + (3 << (packed & 7) + 1 if packed & 0x80 else 0)
+
+    pictures = steps = 0
+    try:
+        at = behind_table(13, data[10])
+        for _ in range(_STEPS):
+            if data[at] == 0x2C:
+                pictures += 1
+                if pictures == 2:
+                    break
+                at = behind_table(at + 10, data[at + 9]) + 1
+            elif data[at] == 0x21:
+                at += 2
+            else:  # the end, or rubbish
+                break
+            while data[at] and steps < _GIF_STEPS:
+                at += data[at] + 1
+                steps += 1
+            at += 1
+    except IndexError:
+        pass
+    return pictures
+
+
+_GIF_STEPS = 200_000
+"""Blocks of at most 255 bytes: more than 50 MB."""

@@ -1,6 +1,6 @@
 """Calls, layers and replies: the frame that every request moves through.
 
-    failover -> restream -> repair -> adapt -> media -> retry -> (user's layers) -> observe -> exchange
+    failover -> window -> restream -> repair -> adapt -> media -> retry -> (user's layers) -> observe -> exchange
 
 A layer is a function `(call, handler) -> Plan[Reply]`; `yield from` carries values, exceptions and cancellation
 through it. A plan returns when a plain call has its answer, or when a stream has committed: at its first text, tool
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import InputError, ProviderError
 from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target
@@ -184,6 +184,10 @@ class Call:
     """How often an answer that does not fit goes back to the model."""
     transforms: tuple[Callable[[], Transform], ...] = ()
     """What a stream's events go through before anybody sees them, innermost first; a fresh one for each attempt."""
+    fit: Literal["trim"] | int | None = None
+    """What the history is trimmed to; see `layers/window.py`."""
+    tokenizer: Callable[[], Callable[[str], int] | None] | None = None
+    """Loads the tokenizer, which may take a moment; it gives None where the extra is not installed."""
     complete: Callable[[Call, Reply], ChatResponse[Any]] | None = None
     """Completes an answer with what only the whole call knows; see `Runtime.finish`."""
 

@@ -117,7 +117,7 @@ def _refine(row: ModelRow, options: LocalSettings) -> ModelRow:
     if row.model == row.model_id and row.model.endswith(".gguf"):
         row = row.evolve(model=PurePath(row.model).stem)  # a file's name is enough of a name
     parameters = {**_PARAMETERS, **row.parameters}
-    return row.evolve(features=features, parameters=parameters, context_window=options.context)
+    return row.evolve(features=features, parameters=parameters, context_window=options.context, window_sure=True)
 
 
 SPEC = ProviderSpec(

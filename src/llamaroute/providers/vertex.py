@@ -544,6 +544,7 @@ def _deployed(row: ModelRow, options: VertexSettings) -> ModelRow:
         features=features,
         image=ImageRule(),
         context_window=kept("context_window"),
+        window_sure=row.window_sure,
         max_output=kept("max_output"),
         default_max_tokens=kept("default_max_tokens"),
         input_price=kept("input_price"),

@@ -83,6 +83,8 @@ def make_account(
 def _overridden(row: ModelRow, custom: CustomModel) -> ModelRow:
     names = ("context_window", "max_output", "default_max_tokens", "input_price", "output_price")
     changes = {name: getattr(custom, name) for name in names if getattr(custom, name) is not None}
+    if "context_window" in changes:
+        changes["window_sure"] = True
     return row.evolve(features={**row.features, **custom.features}, **changes)
 
 

@@ -75,7 +75,8 @@ _NATIVE: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(FEATURES, "n
 class ModelRow:
     """A model at a provider, as the catalogue knows it.
 
-    Prices are US dollars per million tokens. `context_window` and `max_output` are tokens. `default_max_tokens` is
+    Prices are US dollars per million tokens. `context_window` and `max_output` are tokens; only a window that is sure
+    (recorded, documented or configured, not inferred) keeps a request from being sent. `default_max_tokens` is
     always sent when the caller names none, where the host's own default is too small to be what anybody wants.
     """
 
@@ -85,6 +86,7 @@ class ModelRow:
     parameters: Mapping[str, ParameterRule] = field(default_factory=dict)
     image: ImageRule = ImageRule()
     context_window: int | None = None
+    window_sure: bool = False
     max_output: int | None = None
     default_max_tokens: int | None = None
     input_price: Decimal | None = None

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .parts import ToolCall
+from .messages import Message
+from .parts import Part, Text, ToolCall
 from .response import Attempt, FinishReason, Usage
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "Finished",
     "ReasoningDelta",
     "Retrying",
+    "RunEvent",
     "Started",
     "StreamEvent",
     "TextDelta",
     "ToolCallDelta",
     "ToolCallDone",
     "ToolCallStarted",
+    "ToolResult",
     "UsageReported",
 ]
 
@@ -121,3 +124,31 @@ StreamEvent: TypeAlias = (
     | UsageReported
     | Finished
 )
+
+
+@dataclass(slots=True)
+class ToolResult:
+    """What a tool gave back, or why it did not: an event of `run_stream`, and a step of `RunResult.steps`.
+
+    `call` is the call as it was carried out: its arguments fit the tool's schema, unless `error` says how they do not.
+    `content` is what the model is told. With `error` set, nothing was called, or the tool raised, or took too long.
+    """
+
+    call: ToolCall
+    content: tuple[Part, ...]
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """All text of the content."""
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+    @property
+    def message(self) -> Message:
+        """The result as a message."""
+        return Message("tool", self.content, tool_call_id=self.call.id, name=self.call.name)
+
+
+RunEvent: TypeAlias = StreamEvent | ToolResult
+"""What `run_stream` gives: each turn's events, and the tools' results between the turns."""

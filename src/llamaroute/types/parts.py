@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 __all__ = ["Document", "Image", "ImageData", "ImageDetail", "Part", "PilImage", "Text", "ToolCall", "Video"]
@@ -75,7 +76,9 @@ class Image:
     Args:
         source: `str` (a path, an `http(s)://` URL, a `data:` URL, or a `gs://` or `s3://` address, which the host must
             be able to read by itself), `os.PathLike`, `bytes`, or a PIL image.
-        detail: how closely the model should look, where the host knows such a setting; None leaves it to the host.
+        detail: how closely the model should look, which decides how far the image is reduced before it is sent:
+            "low" to one tile of 336 x 336 pixels, None and "auto" to `[images] max_tokens`, "high" to what the model
+            can see at most. Told to the host too, where it knows such a setting.
 
     The media type is found in the bytes, never taken from a file's name or a server's header. Files and URLs are read
     when the first request that holds the image is sent, and kept with the object.
@@ -85,7 +88,7 @@ class Image:
             that `[images]` does not allow.
     """
 
-    __slots__ = ("_loaded", "detail", "from_dict", "source")
+    __slots__ = ("_loaded", "detail", "from_dict", "label", "made", "source")
 
     def __init__(
         self, source: str | os.PathLike[str] | bytes | bytearray | PilImage, *, detail: ImageDetail | None = None
@@ -104,6 +107,10 @@ class Image:
         self.from_dict = False
         """True when it came out of an OpenAI-style message dict, which may not name local files."""
         self._loaded: ImageData | None = None
+        self.label = ""
+        """What it is called in messages, where its source says too little."""
+        self.made: dict[Any, Any] = {}
+        """What the media layer made of it for hosts that do not take it as it is, by what they take."""
 
     @property
     def scheme(self) -> str:
@@ -132,6 +139,7 @@ class Image:
     def load(self, data: ImageData) -> ImageData:
         """Keep `data` as this image's bytes (the media layer calls this; see `layers/media.py`)."""
         self._loaded = data
+        self.made = {}
         return data
 
     def __repr__(self) -> str:
@@ -156,17 +164,35 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A PDF, from a path or bytes."""
+    """A PDF, from a path or bytes; its pages are shown to the model as images.
+
+    `pages` chooses some of them, counted from 1, in the order given; None means all, of which `[images] max_pages` may
+    be there. `detail` is that of the images: "high", unless told otherwise, since text on a page is small.
+    """
 
     source: str | os.PathLike[str] | bytes
+    pages: Sequence[int] | None = None
+    detail: ImageDetail | None = "high"
+    made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The pages as images, once they were made; see `layers/media.py`."""
+
+    def __post_init__(self) -> None:
+        if self.pages is not None:
+            object.__setattr__(self, "pages", tuple(self.pages))
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video file; `frames` of it, evenly spread, are shown to the model."""
+    """A video file; `frames` of it, evenly spread over its time, are shown to the model as images.
+
+    `detail` is that of the images. What is heard is not used.
+    """
 
     source: str | os.PathLike[str]
     frames: int = 8
+    detail: ImageDetail | None = None
+    made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The frames as images, once they were made; see `layers/media.py`."""
 
 
 Part: TypeAlias = Text | Image | Document | Video | ToolCall

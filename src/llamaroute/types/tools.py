@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -19,13 +19,19 @@ class Tool:
         name: letters, digits, `_` and `-`, at most 64; what the model writes to call it.
         description: what it does and when to use it.
         schema: JSON Schema of its arguments, of type object.
-        call: the function itself; only `run` calls it, `chat` and `stream` never do.
+        call: the function itself, sync or async, called with the arguments by name; only `run` calls it, `chat` and
+            `stream` never do.
+        timeout: seconds a call of it may take in `run`; None leaves it to `tool_timeout=`.
+        bind: JSON arguments -> the function's own types (models, enums, dates); set for typed functions. Raises
+            ValueError, one complaint a line.
     """
 
     name: str
     description: str
     schema: Mapping[str, Any]
     call: Callable[..., Any] | None = None
+    timeout: float | None = None
+    bind: Callable[[Mapping[str, Any]], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-from .errors import InputError
-from .types.tools import Tool
+from ..errors import InputError
+from ..types.tools import Tool
 
 __all__ = ["as_tool", "as_tools"]
 
@@ -54,7 +53,9 @@ def as_tool(tool: Tool | Callable[..., Any] | Mapping[str, Any]) -> Tool:
     elif isinstance(tool, Tool):
         made = tool
     elif callable(tool):
-        made = _from_function(tool)
+        from .schema import tool_from_function
+
+        made = tool_from_function(tool)
     else:
         raise InputError(f"a tool is a function, a Tool or a dict, not {type(tool).__name__}")
     if not re.fullmatch(_NAME, made.name):
@@ -62,21 +63,3 @@ def as_tool(tool: Tool | Callable[..., Any] | Mapping[str, Any]) -> Tool:
     if not isinstance(made.schema, Mapping) or made.schema.get("type") != "object":
         raise InputError(f"tool {made.name!r}: the schema of its arguments must be of type object")
     return made
-
-
-@lru_cache(maxsize=256)
-def _from_function(function: Callable[..., Any]) -> Tool:
-    import inspect
-
-    from pydantic import PydanticUserError, TypeAdapter
-
-    name = getattr(function, "__name__", type(function).__name__)
-    try:
-        signature: Any = function  # pydantic reads a function's signature as the schema of its arguments
-        schema = TypeAdapter[Any](signature).json_schema()
-    except (PydanticUserError, TypeError, ValueError) as error:
-        raise InputError(
-            f"tool {name!r}: no schema can be made of its arguments: {str(error).splitlines()[0]}"
-        ) from None
-    schema.setdefault("properties", {})  # Cloudflare refuses a schema without it
-    return Tool(name, inspect.getdoc(function) or "", schema, function)
