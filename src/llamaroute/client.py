@@ -88,8 +88,8 @@ class _Base(Generic[TransportT]):
     def explain(
         self, input: Input, *, output: Any = None, stream: bool = False, **options: Unpack[ChatOptions]
     ) -> Plan:
-        """Which targets `chat` (or, with `stream=True`, `stream`) would ask, in which order, and what would be made up or
-        refused there, and why. Sends nothing, and reads no image.
+        """Which targets `chat` (or, with `stream=True`, `stream`) would ask, in which order, and what would be made up
+        or refused there, and why. Sends nothing, and reads no image.
 
         Raises:
             InputError, ConfigError, CapabilityError: as `chat` before it sends; a target that cannot serve the request

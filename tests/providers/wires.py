@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llamaroute import catalog
+from llamaroute.parity.plan import plan
 from llamaroute.routing.resolve import make_account
 from llamaroute.spi import ProviderSpec, Target, WireRequest, WireResponse
 from llamaroute.types.capability import ModelRow
@@ -39,6 +40,11 @@ def target_of(spec: ProviderSpec, settings: Mapping[str, Any], model: str = "lla
 def ask(*items: Any, **fields: Any) -> ChatRequest:
     """A request; without input, the plain question `Hi`."""
     return ChatRequest(messages_from(list(items) or "Hi"), **fields)
+
+
+def support(request: ChatRequest, target: Target, *, stream: bool) -> dict[str, str]:
+    """How the target serves each feature that the request needs."""
+    return {step.feature: step.how for step in plan(request, target, stream=stream)}
 
 
 def text_of(wire: WireRequest) -> bytes:

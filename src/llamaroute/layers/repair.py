@@ -1,7 +1,7 @@
 """Gives an answer that does not fit back to the model, with what is wrong, a limited number of times.
 
-What may not fit: JSON for `output=`, the arguments of tool calls, names that are no tools, words where a call was wanted.
-A re-ask is a call of its own: it has its own retries and its own rows in the ledger.
+What may not fit: JSON for `output=`, the arguments of tool calls, names that are no tools, words where a call was
+wanted. A re-ask is a call of its own: it has its own retries and its own rows in the ledger.
 """
 
 from __future__ import annotations

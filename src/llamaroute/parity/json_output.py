@@ -1,4 +1,4 @@
-"""`output=` for a target without JSON schemas: the schema in the prompt, or as the argument of a tool that must be called.
+"""`output=` for a target without JSON schemas: the schema goes into the prompt, or belongs to a tool that must be called.
 
 What comes back is read and checked like any other answer (`output.py`); an answer that does not fit is asked again by
 the repair layer.
@@ -24,8 +24,8 @@ def in_prompt(request: ChatRequest) -> ChatRequest:
     calling = bool(request.tools) and request.tool_choice != "none"
     when = "Unless you call a tool, answer" if calling else "Answer"
     text = (
-        f"{when} with JSON alone: one object that fits this JSON Schema, without words before or after it and without a "
-        f"code fence.\n{canonical_json(schema.schema)}"
+        f"{when} with JSON alone: one object that fits this JSON Schema, without words before or after it and without "
+        f"a code fence.\n{canonical_json(schema.schema)}"
     )
     return request.evolve(messages=with_system(request.messages, text), output=None)
 

@@ -65,10 +65,10 @@ def _instructions(request: ChatRequest) -> str:
     several = "" if request.parallel_tool_calls is False else ", separated by commas if there are several"
     return (
         f"You can call functions. {when}\n"
-        f"A call is a list in square brackets on a line of its own, with nothing before and nothing after it{several}:\n"
+        f"A call is a list in square brackets on a line of its own, with nothing before or after it{several}:\n"
         f"{example}\n"
-        "Arguments are given by name, as Python literals. Call only these functions, and invent no results: the results "
-        f"come in the next message.\nFunctions:\n{functions}"
+        "Arguments are given by name, as Python literals. Call only these functions, and invent no results: they come "
+        f"in the next message.\nFunctions:\n{functions}"
     )
 
 

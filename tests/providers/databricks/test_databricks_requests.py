@@ -11,14 +11,13 @@ from pydantic import ValidationError
 
 from llamaroute import catalog
 from llamaroute.errors import CapabilityError
-from llamaroute.parity.plan import plan
 from llamaroute.providers.databricks import MAX_BODY, MAX_TOOLS, SPEC
 from llamaroute.spi import Target, WireRequest
 from llamaroute.types.messages import Message, assistant, system, tool_result, user
 from llamaroute.types.parts import Image, ImageData, Text, ToolCall
 from llamaroute.types.request import ChatRequest
 from llamaroute.types.tools import JsonSchema, Tool
-from tests.providers.wires import PNG, PNG_URL, WEATHER, WEATHER_JSON, ask, json_of, target_of
+from tests.providers.wires import PNG, PNG_URL, WEATHER, WEATHER_JSON, ask, json_of, support, target_of
 
 HOST = "https://adb-1234567890123456.7.azuredatabricks.net"
 ENDPOINT = "databricks-llama-4-maverick"
@@ -201,18 +200,18 @@ def test_images_count_in_the_4_megabytes() -> None:
 )
 def test_what_is_refused_before_it_is_sent(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(CapabilityError, match=why):
-        plan(ask(**fields), target(), stream=False)
+        support(ask(**fields), target(), stream=False)
 
 
 def test_what_maverick_can_do() -> None:
     request = ask(max_tokens=8192, temperature=2, top_p=1, top_k=1, tools=(WEATHER,), tool_choice="required")
-    assert plan(request, target(), stream=True) == {
+    assert support(request, target(), stream=True) == {
         "stream": "native",
         "tools": "native",
         "stream_tools": "native",
         "forced_tools": "native",
     }
-    assert plan(ask(output=SCHEMA), target(), stream=True)["stream_json_schema"] == "emulate"
+    assert support(ask(output=SCHEMA), target(), stream=True)["stream_json_schema"] == "emulate"
     assert [row.model for row in catalog.rows("databricks")] == ["llama-4-maverick"]  # Scout is not hosted
     assert catalog.facts("databricks", "llama-4-maverick")["context_window"].evidence == "inferred"
 
