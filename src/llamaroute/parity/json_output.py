@@ -1,4 +1,4 @@
-"""`output=` for a target without JSON schemas: the schema goes into the prompt, or belongs to a tool that must be called.
+"""`output=` for a target without JSON schemas: the schema goes into the prompt, or is that of a tool it must call.
 
 What comes back is read and checked like any other answer (`output.py`); an answer that does not fit is asked again by
 the repair layer.
