@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeAlias
 
 from .types.messages import Message
@@ -76,21 +77,22 @@ def fit(request: ChatRequest, budget: int, weigh: Weigh, frame: int = 0) -> Fitt
 def _droppable(messages: Sequence[Message]) -> list[list[int]]:
     """Indices of what may be left out, in the order in which it goes; what must go together is one group."""
     whole = _seams(messages)
-    last = max((i for i, message in enumerate(messages) if message.role == "user"), default=len(messages) - 1)
-    first = last
-    while first and messages[first - 1].role == messages[first].role == "user":
-        first -= 1
-    head = [0, *(i for i in range(1, first) if whole[i] and _begins_exchange(messages, i))]
-    end = max((i for i in range(first + 1) if whole[i]), default=0)
-    tail = [i for i in range(last + 1, len(messages)) if whole[i] and messages[i].role == "assistant"]
-    spans = [*_spans(head, end), *_spans(tail, tail[-1] if tail else 0)]
+    first, behind = _last_user_turn(messages)
+    end = max(i for i in range(first + 1) if whole[i])
+    head = [0, *(i for i in range(1, end) if whole[i] and _begins_exchange(messages, i)), end]
+    tail = [i for i in range(behind, len(messages)) if whole[i] and messages[i].role == "assistant"]
+    spans = [*pairwise(head), *pairwise(tail)]  # what begins last in the tail is kept: the model goes on from there
     groups = [[i for i in range(*span) if messages[i].role != "system"] for span in spans]
     return [group for group in groups if group]
 
 
-def _spans(starts: Sequence[int], end: int) -> list[tuple[int, int]]:
-    inside = [start for start in starts if start < end]
-    return list(zip(inside, [*inside[1:], end], strict=True))
+def _last_user_turn(messages: Sequence[Message]) -> tuple[int, int]:
+    """Where it begins, and what stands behind it; both 0 when there is none."""
+    behind = next((i + 1 for i in reversed(range(len(messages))) if messages[i].role == "user"), 0)
+    first = behind
+    while first and messages[first - 1].role == "user":
+        first -= 1
+    return first, behind
 
 
 def _begins_exchange(messages: Sequence[Message], index: int) -> bool:

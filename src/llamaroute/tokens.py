@@ -218,6 +218,7 @@ _KINDS = (
 
 _SCRIPTS = (
     (re.compile("[\u00a0-\u024f]"), 1.27),  # Latin letters with marks
+    (re.compile("[\u1e00-\u1eff]"), 0.10),  # Vietnamese; whole words are tokens
     (re.compile("[\u0370-\u03ff]"), 0.41),  # Greek
     (re.compile("[\u0400-\u052f]"), 0.33),  # Cyrillic
     (re.compile("[\u0590-\u05ff]"), 0.65),  # Hebrew
