@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 
 from llamaroute.errors import CapabilityError, ConnectionError, InputError, ProtocolError, TimeoutError
-from llamaroute.layers import media as layer
 from llamaroute.layers.media import media
 from llamaroute.pipeline.core import Call, Candidate, Ledger, Reply, Timeout
 from llamaroute.pipeline.ops import Blocking, Head, Plan, Pull, Send, Sleep
 from llamaroute.spi import ProviderSettings, Target
 from llamaroute.types.capability import FEATURES, ImageRule, ModelRow
 from llamaroute.types.messages import messages_from, user
-from llamaroute.types.parts import Image, ImageData
+from llamaroute.types.parts import Image
 from llamaroute.types.request import ChatRequest
 
 GIF = b"GIF89a\3\0\2\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\3\0\2\0\0\2\2\x84\x5c\0;"
@@ -263,7 +262,7 @@ def test_a_host_reads_its_own_object_storage(source: str) -> None:
 )
 def test_object_storage_of_others_is_nobodys(source: str, storage: tuple[str, ...]) -> None:
     world = World()
-    with pytest.raises(CapabilityError, match="cannot read image '(s3|gs)://bucket/") as caught:
+    with pytest.raises(CapabilityError, match=r"cannot read image '(s3|gs)://bucket/") as caught:
         load(world, Image(source), at=target(rule=ImageRule(storage=storage)))
     assert "SECRET" not in str(caught.value)
     assert (world.reads, world.sent) == ([], [])

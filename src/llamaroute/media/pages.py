@@ -47,7 +47,8 @@ def pages(
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        if error.err_code == _PASSWORD:
+        # Where PDFium gives no reason of its own, the code is that of the last document before this one.
+        if error.err_code == _PASSWORD and b"/Encrypt" in data:
             raise InputError(f"{what} is locked with a password; give a copy without one") from error
         raise InputError(f"{what} is broken: it cannot be read as a PDF") from error
     try:
