@@ -227,8 +227,11 @@ class Client(_Base[Transport]):
             AllTargetsFailedError: several targets were asked, and all failed.
             OutputValidationError: the answer does not fit `output=`.
         """
+        return self._chat(input, output, options)
+
+    def _chat(self, input: Input, output: Any, options: ChatOptions, *, repair_calls: bool = True) -> ChatResponse[Any]:
         runtime = self._current()
-        call = runtime.prepare(input, options, output=output, stream=False)
+        call = runtime.prepare(input, options, output=output, stream=False, repair_calls=repair_calls)
         driver = Driver(self._transport, call.ledger)
         try:
             reply: Reply = driver.run(runtime.handler(call))
@@ -358,8 +361,13 @@ class AsyncClient(_Base[AsyncTransport]):
     async def chat(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]: ...
     async def chat(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]:
         """See `Client.chat`."""
+        return await self._chat(input, output, options)
+
+    async def _chat(
+        self, input: Input, output: Any, options: ChatOptions, *, repair_calls: bool = True
+    ) -> ChatResponse[Any]:
         runtime = self._current()
-        call = runtime.prepare(input, options, output=output, stream=False)
+        call = runtime.prepare(input, options, output=output, stream=False, repair_calls=repair_calls)
         driver = AsyncDriver(self._transport, call.ledger)
         try:
             reply: Reply = await driver.run(runtime.handler(call))

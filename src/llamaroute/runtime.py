@@ -124,7 +124,9 @@ class Runtime:
 
     # -- a call begins ------------------------------------------------------------------------------------------------
 
-    def prepare(self, input: Input, options: ChatOptions, *, output: Any, stream: bool) -> Call:
+    def prepare(
+        self, input: Input, options: ChatOptions, *, output: Any, stream: bool, repair_calls: bool = True
+    ) -> Call:
         """Check the arguments and make the call.
 
         Raises:
@@ -155,6 +157,7 @@ class Runtime:
             io=self.io,
             output=spec,
             output_retries=given_retries(options.get("output_retries", 1)),
+            repair_calls=repair_calls,
             fit=given_fit(options.get("fit")),
             tokenizer=self.tokenizer,
             complete=self.complete,

@@ -66,7 +66,7 @@ class _Misfit:
 def _misfit(call: Call, reply: Reply, response: ChatResponse[Any], *, tools: bool) -> _Misfit | None:
     if tools:
         if response.tool_calls:
-            return _calls_misfit(call, reply, response)
+            return _calls_misfit(call, reply, response) if call.repair_calls else None
         if (choice := call.request.tool_choice) != "auto":
             return _no_call(call, response, choice)
     elif response.tool_calls:

@@ -182,6 +182,8 @@ class Call:
     """What the answer must fit."""
     output_retries: int = 0
     """How often an answer that does not fit goes back to the model."""
+    repair_calls: bool = True
+    """Whether tool calls that do not fit go back, too. `run` gives them back itself, and carries the others out."""
     transforms: tuple[Callable[[], Transform], ...] = ()
     """What a stream's events go through before anybody sees them, innermost first; a fresh one for each attempt."""
     fit: Literal["trim"] | int | None = None

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import OnTool, RunOptions, check_names, given_retries, given_seconds, given_steps
+from ..arguments import ChatOptions, OnTool, RunOptions, check_names, given_retries, given_seconds, given_steps
 from ..errors import InputError, LlamarouteError, ToolError
 from ..parity.tool_arguments import check_call, complaint, sendable
 from ..types.events import ToolResult
@@ -90,9 +90,9 @@ class Loop:
 
     # -- the model's turn ---------------------------------------------------------------------------------------------
 
-    def turn(self) -> tuple[list[Message], dict[str, Any]]:
+    def turn(self) -> tuple[list[Message], ChatOptions]:
         """The input and the options of the next turn. A forced call is forced once, or the loop would never end."""
-        options: dict[str, Any] = dict(self._chat)
+        options: ChatOptions = {**self._chat}  # type: ignore[typeddict-item]
         if self._tools:
             options["tools"] = self._tools
             options["tool_choice"] = self._choice if not self._turns or self._choice == "none" else "auto"
@@ -263,7 +263,7 @@ def run(client: Client, input: Input, tools: Sequence[Any], output: Any, options
                     pass
             else:
                 messages, more = loop.turn()
-                loop.answered(client.chat(messages, output=output, **more))
+                loop.answered(client._chat(messages, output, more, repair_calls=False))
     return loop.result()
 
 
@@ -278,7 +278,7 @@ async def async_run(
                 await carry_out_async(loop)
             else:
                 messages, more = loop.turn()
-                loop.answered(await client.chat(messages, output=output, **more))
+                loop.answered(await client._chat(messages, output, more, repair_calls=False))
     return loop.result()
 
 
