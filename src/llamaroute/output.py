@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputSpec", "output_spec"]
 
-_FENCE = r"(?s)\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z"
+_FENCE = r"(?s)```[a-zA-Z]*[ \t]*\n(.*?)\n?[ \t]*```"
 
 
 @dataclass(slots=True, eq=False)
@@ -42,10 +42,8 @@ class OutputSpec:
         Raises:
             OutputValidationError: the text is no JSON, or does not fit the type.
         """
-        text = response.text
-        fenced = re.match(_FENCE, text)
         try:
-            value = from_json(fenced[1] if fenced else text)
+            value = _json_in(response.text)
         except ValueError as error:
             cut = " (it was cut off at max_tokens)" if response.finish_reason == "length" else ""
             raise OutputValidationError(
@@ -65,11 +63,33 @@ class OutputSpec:
 
     def partial(self, text: str) -> Any:
         """What the text so far holds, as plain JSON data; None before anything can be read."""
+        begins = min((at for mark in "{[" if (at := text.find(mark)) >= 0), default=0)
         try:
-            value = from_json(text, allow_partial="trailing-strings")
+            value = from_json(text[begins:], allow_partial="trailing-strings")
         except ValueError:
             return None
         return value.get("value") if self.wrapped and isinstance(value, dict) else value
+
+
+def _json_in(text: str) -> Any:
+    """The JSON of an answer: all of it, else what stands in its one code fence, else from its first brace to its last.
+
+    Models that were asked in words put words around it all the same.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return from_json(text)
+    except ValueError:
+        fences = re.findall(_FENCE, text)
+        braces = re.search(r"(?s)\{.*\}", text)
+        for found in (*fences[:1], *([braces[0]] if braces else [])):
+            try:
+                return from_json(found)
+            except ValueError:
+                pass
+        raise
 
 
 def output_spec(output: Any) -> OutputSpec:

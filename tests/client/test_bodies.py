@@ -33,14 +33,14 @@ async def test_images_arrive_whole(api: Api, tmp_path: Path):
     file.write_bytes(large)
     with Raw(Story()) as server:
         async with api.client(box(server.url)) as client:
-            await client.chat(["What is this?", lr.Image(file), "And this?", lr.Image(small, detail="low")])
+            await client.chat(["What is this?", lr.Image(file, detail="high"), "And this?", lr.Image(small, detail="low")])
     (request,) = server.requests
     assert request.all("content-length") == [str(len(request.body))]
     assert len(request.body) > 600_000
     first, one, second, two = request.json["messages"][0]["content"]
     assert (first["text"], second["text"]) == ("What is this?", "And this?")
     prefix = "data:image/png;base64,"
-    assert one["image_url"] == {"url": prefix + base64.b64encode(large).decode()}
+    assert one["image_url"] == {"url": prefix + base64.b64encode(large).decode(), "detail": "high"}
     assert two["image_url"] == {"url": prefix + base64.b64encode(small).decode(), "detail": "low"}
 
 
@@ -64,7 +64,7 @@ async def test_an_image_that_is_none_is_an_input_error(api: Api, tmp_path: Path)
 
 async def test_counting_tokens_is_an_estimate_where_the_host_cannot(api: Api):
     with Raw(Story()) as server:
-        async with api.client(box(server.url)) as client:
+        async with api.client(box(server.url, model="mistral-7b")) as client:
             short = await client.count_tokens("Hi")
             long = await client.count_tokens("Hi " * 100)
         assert server.accepted == 0

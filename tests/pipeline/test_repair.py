@@ -13,6 +13,7 @@ from llamaroute.output import output_spec
 from llamaroute.pipeline.core import compose
 from llamaroute.pipeline.exchange import exchange
 from llamaroute.types.response import ChatResponse, Usage
+from llamaroute.types.tools import Tool
 
 from .step import Adapter, Script, answer, call_of, candidate, drain, pull, send, sleep
 
@@ -136,3 +137,69 @@ def test_without_output_nothing_is_looked_at():
     reply = Script(answer(200, {"text": "not json"})).run(handler(call), call.ledger)
     assert reply.response is not None
     assert reply.response.output is None
+
+
+# -- tools ------------------------------------------------------------------------------------------------------------
+
+WEATHER = Tool("weather", "", {"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]})
+
+
+def run_tools(script: Script, *, retries: int = 1, adapter: Adapter | None = None, choice: str = "auto"):
+    fields = {"tools": (WEATHER,), "tool_choice": choice}
+    call = call_of(candidate(adapter=adapter), output_retries=retries, request=fields)
+    return script.run(handler(call), call.ledger), call
+
+
+def calls(*made: tuple[str, dict]):
+    return {"text": "", "calls": [list(one) for one in made], "usage": [3, 2]}
+
+
+def test_arguments_of_the_wrong_type_are_put_right():
+    reply, call = run_tools(Script(answer(200, calls(("weather", {"days": "3"})))))
+    assert [made.arguments for made in reply.response.tool_calls] == [{"days": 3}]
+    assert [part.arguments for part in reply.response.parts] == [{"days": 3}]
+    assert call.ledger.notices == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"), [(("weather", {"days": "many"}), "days"), (("wetter", {"days": 1}), "no tool 'wetter'")]
+)
+def test_a_call_that_does_not_fit_goes_back_with_what_is_wrong(bad, said):
+    adapter = Adapter()
+    script = Script(answer(200, calls(bad)), answer(200, calls(("weather", {"days": 1}))))
+    reply, call = run_tools(script, adapter=adapter)
+    assert [(made.name, made.error) for made in reply.response.tool_calls] == [("weather", None)]
+    first, second = adapter.built
+    assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
+    assert said in second.messages[-1].text
+    assert [notice.code for notice in call.ledger.notices] == ["tool_call_repaired"]
+    assert reply.response.usage == Usage(6, 4, 10)
+    assert len(first.messages) == 1
+
+
+def test_a_call_that_is_never_right_is_given_to_the_caller():
+    bad = answer(200, calls(("weather", {})))
+    reply, _ = run_tools(Script(bad, bad))
+    assert "days" in reply.response.tool_calls[0].error
+
+
+@pytest.mark.parametrize("choice", ["required", "weather"])
+def test_words_where_a_call_had_to_be_go_back(choice):
+    adapter = Adapter()
+    script = Script(answer(200, {"text": "It may rain."}), answer(200, calls(("weather", {"days": 1}))))
+    reply, _ = run_tools(script, adapter=adapter, choice=choice)
+    assert reply.response.tool_calls[0].name == "weather"
+    assert [message.role for message in adapter.built[1].messages] == ["user", "assistant", "user"]
+    assert ("weather" if choice == "weather" else "one of the tools") in adapter.built[1].messages[-1].text
+
+
+def test_words_and_nothing_but_words_are_an_error():
+    words = answer(200, {"text": "It may rain."})
+    with pytest.raises(OutputValidationError, match=r"called no tool although tool_choice is 'required'") as caught:
+        run_tools(Script(words, words), choice="required")
+    assert caught.value.errors == ("no tool was called",)
+
+
+def test_words_are_fine_where_a_call_was_only_offered():
+    reply, _ = run_tools(Script(answer(200, {"text": "Hello"})))
+    assert reply.response.text == "Hello"

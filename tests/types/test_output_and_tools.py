@@ -222,3 +222,32 @@ def test_choices(choice: str):
 def test_wrong_choices(tools: Any, choice: str, said: str):
     with pytest.raises(InputError, match=said):
         as_tools(tools, choice)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Cusco"}',
+        '```json\n{"name": "Cusco"}\n```',
+        'Here it is:\n```\n{"name": "Cusco"}\n```\nAnything else?',
+        'The answer is {"name": "Cusco"}.',
+        '\n\n  {"name": "Cusco"}\n',
+        'Sure!\n\n{"name":\n  "Cusco"}\n\nI hope that helps.',
+    ],
+)
+def test_words_around_the_json_do_no_harm(text: str) -> None:
+    """Where a host has no schemas, the model was asked in words, and adds some of its own."""
+    spec = output_spec({"type": "object"})
+    assert spec.read(ChatResponse(text=text)) == {"name": "Cusco"}
+
+
+@pytest.mark.parametrize("text", ["", "no", "{", "{broken} and {more}", "```json\n{\n```"])
+def test_what_is_no_json_is_none(text: str) -> None:
+    with pytest.raises(OutputValidationError, match="not JSON"):
+        output_spec({"type": "object"}).read(ChatResponse(text=text))
+
+
+def test_a_partial_value_behind_words() -> None:
+    spec = output_spec({"type": "object"})
+    assert spec.partial("Here it is: ") is None
+    assert spec.partial('Here it is: {"name": "Cus') == {"name": "Cus"}

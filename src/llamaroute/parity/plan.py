@@ -88,11 +88,11 @@ def _steps(request: ChatRequest, target: Target, *, tools: bool, stream: bool) -
     if request.output is not None:
         steps += _output_steps(request, target, tools=tools, stream=stream)
     if request.images:
-        need("images", "")
         most, given = row.image.max_count, len(request.images)
-        if most is not None and given > most and has("images") != "refuse":
-            what = f"{given} images" if most else "images"
-            steps.append(Step("images", "refuse", why=f"{what} in a request (at most {most})"))
+        if has("images") == "native" and most and given > most:
+            steps.append(Step("images", "emulate", "sheet"))  # layers/media.py merges them, and says so
+        else:
+            steps.append(Step("images", "refuse" if most == 0 else has("images")))
     return steps
 
 

@@ -100,7 +100,7 @@ def read_calls(response: ChatResponse[Any], request: ChatRequest, target: str) -
                 parts.append(Text(event.text))
             elif isinstance(event, ToolCallDone):
                 found = True
-                parts.append(event.call)
+                parts.append(check_call(event.call, request.tools))
         index = reader.index
     if not found:
         return response

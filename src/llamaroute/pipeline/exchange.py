@@ -275,8 +275,13 @@ def _transformed(decoder: StreamDecoder, call: Call) -> StreamDecoder:
     return decoder
 
 
+_PIECE = re.compile(r"(?s).{1,24}\S*\s*")
+"""A few words; a word is not parted from the space behind it."""
+
+
 def reply_events(response: ChatResponse[object]) -> Iterator[DecoderEvent]:
-    """A whole answer as the events of a stream."""
+    """A whole answer as the events of a stream, its text in pieces: programs that show each as it comes need no case
+    of their own."""
     yield RawPayload(response.raw)
     yield from response.warnings
     if response.reasoning:
@@ -285,7 +290,8 @@ def reply_events(response: ChatResponse[object]) -> Iterator[DecoderEvent]:
     for part in response.parts:
         match part:
             case Text(text=text):
-                yield TextDelta(text)
+                for piece in _PIECE.findall(text):
+                    yield TextDelta(piece)
             case ToolCall():
                 yield ToolCallStarted(index, part.id, part.name)
                 if part.raw_arguments:

@@ -258,7 +258,8 @@ def test_what_the_service_cannot_do() -> None:
     assert scout.row.features["tools"] == "emulate"
     assert "temperature=1.5" in refused(ask(temperature=1.5), maverick)
     assert "max_tokens=8193" in refused(ask(max_tokens=8193), maverick)
-    assert "4 images in a request (at most 3)" in refused(ask(*[Image(PNG_URL)] * 4), maverick)
+    assert support(ask(*[Image(PNG_URL)] * 3), maverick, stream=False)["images"] == "native"
+    assert support(ask(*[Image(PNG_URL)] * 4), maverick, stream=False)["images"] == "emulate"
     assert maverick.row.features["image_url"] == "emulate"
     assert maverick.row.image.storage == ("gs",)
 
