@@ -9,6 +9,9 @@ from unittest import mock
 import pytest
 
 from llamaroute.tokenizer import Tokenizer, load
+from tests.client.conftest import _no_proxy, _quick_collection, api, emu, pytest_pyfunc_call
+
+__all__ = ["_no_proxy", "_quick_collection", "api", "emu", "pytest_pyfunc_call"]
 
 
 @pytest.fixture(scope="session")
