@@ -84,6 +84,7 @@ _NAMES = frozenset(("name", "function", "tool", "tool_name", "function_name"))
 _ARGUMENTS = frozenset(("parameters", "arguments", "args", "input", "tool_input", "kwargs"))
 _LISTS = frozenset(("tool_calls", "function_calls", "calls"))
 _ASIDE = frozenset(("id", "index", "call_id", "tool_call_id"))
+_KEYS = _NAMES | _ARGUMENTS | _LISTS | _ASIDE | {"type"}
 _TYPES = frozenset(("function", "function_call", "tool_call", "tool_use", "tool"))
 
 
@@ -378,6 +379,8 @@ class Reader:
             if char not in ("'", '"'):
                 raise NotACallError
             key = yield from self.string(limit=MAX_WORD)
+            if key not in _KEYS:
+                raise NotACallError
             yield from self._expect(":")
             yield from self._field(key, entry)
             after = yield from self.spaces()
@@ -405,8 +408,8 @@ class Reader:
                 raise NotACallError
         elif key in _ARGUMENTS and entry.arguments is _MISSING:
             entry.arguments = yield from self.literal()
-        elif key == "type":
-            if (yield from self.literal()) not in _TYPES:
+        elif key == "type" and char in ("'", '"'):
+            if (yield from self.string(limit=MAX_WORD)) not in _TYPES:
                 raise NotACallError
             entry.framed = True
         elif key in _LISTS and char == "[":

@@ -40,7 +40,8 @@ _WORD = re.compile(r"\w[\w.\-]*")
 _EVENTFUL = re.compile(r"[\[{<`\n]")
 _BEFORE: Final = frozenset(("", ".", "!", "?", ":", ";", "\u2026", ">", "*", "\u3002", "\uff1a"))
 """Last character before a call on its line; "" is the line's start."""
-_NUMBERED = re.compile(r"\d+[.:]")
+_SHOWN = re.compile(r"\d+[.:]|>.*|(?:In|Out) ?\[\d+\]:")
+"""Beginnings of lines that show something instead of doing it: numbered lists, quotations, prompts of Python."""
 _HEAD: Final = 16
 """So much of a line's beginning tells what the line is."""
 
@@ -267,8 +268,8 @@ class _Line:
 
     @property
     def open(self) -> bool:
-        """Whether a call may begin here: at the start of the line or behind a sentence, not in a numbered list."""
-        return self.before in _BEFORE and not (self.before and _NUMBERED.fullmatch(self.head.rstrip()))
+        """Whether a call may begin here: at the start of the line or behind a sentence."""
+        return self.before in _BEFORE and not (self.before and _SHOWN.fullmatch(self.head.rstrip()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,14 +358,13 @@ def _tagged(reader: Reader, place: _Place, tools: Tools) -> Steps[_Found]:
         if (yield from reader.spaces()) != "<":
             return (yield from _framed(reader, tools))
         tag = yield from reader.one_of(_OPENERS)
-    if tag == _FUNCTION:
-        calls = yield from reader.calls_in_function_tag()
-        end = reader.position
-    elif tag:
-        calls, end = yield from _framed(reader, tools)
-    else:
+    if tag is None:
         raise NotACallError
-    return calls, end if place.after_sentence else (yield from _behind(reader, tools))
+    if tag != _FUNCTION:
+        calls, end = yield from _framed(reader, tools)
+        return calls, end if place.after_sentence else (yield from _behind(reader, tools))
+    calls = yield from reader.calls_in_function_tag()
+    return calls, (yield from (_closed(reader) if place.after_sentence else _behind(reader, tools)))
 
 
 def _header(reader: Reader) -> Steps[None]:
@@ -378,28 +378,29 @@ def _framed(reader: Reader, tools: Tools) -> Steps[_Found]:
     calls: list[Written] = []
     end = 0
     while True:
-        char = yield from reader.blanks()
-        ended = char in ("", "\r", "\n")
+        line_ends = (yield from reader.blanks()) in ("", "\r", "\n")
         char = yield from reader.spaces()
         if char == "<" and (tag := (yield from reader.one_of((*_CLOSERS, *_WRAPPERS)))):
-            end = reader.position
             if calls and tag in _CLOSERS:
-                break
-        elif not char:
-            break
+                return calls, (yield from _closed(reader))
         elif char in (",", ";"):
             reader.skip()
         else:
             try:
                 calls += yield from _any(reader, char)
             except NotACallError:
-                if calls and ended:
-                    break
+                if calls and line_ends:
+                    return calls, end
                 raise
             end = reader.position
-    if not calls:
-        raise NotACallError
-    return calls, end
+
+
+def _closed(reader: Reader) -> Steps[int]:
+    """Past the tokens that close a call, where any stand here."""
+    end = reader.position
+    while (yield from reader.spaces()) == "<" and (yield from reader.one_of(_CLOSERS)):
+        end = reader.position
+    return end
 
 
 def _any(reader: Reader, char: str) -> Steps[list[Written]]:
@@ -418,7 +419,7 @@ def _fenced(reader: Reader, place: _Place, tools: Tools) -> Steps[_Found]:
         found, code = yield from _fence(reader)
         calls += found
         whole = whole or code
-        end = reader.position
+        end = yield from _closed(reader)
         char = yield from reader.spaces()
         if not char:
             break
