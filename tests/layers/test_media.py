@@ -5,23 +5,32 @@ from __future__ import annotations
 import base64
 import importlib
 import os
+import re
+import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import PIL.Image
 import pytest
 
-from llamaroute.errors import CapabilityError, ConnectionError, InputError, ProtocolError, TimeoutError
+from llamaroute import catalog
+from llamaroute.errors import CapabilityError, ConfigError, ConnectionError, InputError, ProtocolError, TimeoutError
 from llamaroute.layers.media import media
+from llamaroute.media.sniff import sniff
+from llamaroute.media.tiles import image_tokens
 from llamaroute.pipeline.core import Call, Candidate, Ledger, Reply, Timeout
 from llamaroute.pipeline.ops import Blocking, Head, Plan, Pull, Send, Sleep
 from llamaroute.spi import ProviderSettings, Target
 from llamaroute.types.capability import FEATURES, ImageRule, ModelRow
-from llamaroute.types.messages import messages_from, user
-from llamaroute.types.parts import Image
+from llamaroute.types.messages import assistant, messages_from, user
+from llamaroute.types.parts import Document, Image, ImageData, Text, Video
 from llamaroute.types.request import ChatRequest
+from llamaroute.types.response import Notice
+from tests.media.made import pdf, photo, png_head, quarters, read, saved, video
 
 GIF = b"GIF89a\3\0\2\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\3\0\2\0\0\2\2\x84\x5c\0;"
 URL = "https://images.example/cat.gif?signature=SECRET"
@@ -124,8 +133,13 @@ class World:
         return [op for op in self.ops if isinstance(op, Send)]
 
 
-def target(*, image_url: str = "emulate", rule: ImageRule = ImageRule()) -> Target:  # noqa: B008
-    features: Mapping[Any, Any] = {**dict.fromkeys(FEATURES, "native"), "image_url": image_url}
+def target(
+    *,
+    image_url: str = "emulate",
+    rule: ImageRule = ImageRule(),  # noqa: B008
+    features: Mapping[Any, Any] = MappingProxyType({}),
+) -> Target:
+    features = {**dict.fromkeys(FEATURES, "native"), "image_url": image_url, **features}
     row = ModelRow("llama-4-scout", "scout", features=features, image=rule)
     return Target("acme", "acme", "llama-4-scout", "scout", ProviderSettings(kind="acme"), row)
 
@@ -638,3 +652,520 @@ def test_a_file_that_takes_too_long() -> None:
 
 
 # ---- what the target takes
+
+
+# ---- what the target takes
+
+LARGE = Settings(max_bytes=50_000_000, max_file_bytes=50_000_000)
+
+
+def seen(world: World, *content: Any, at: Target | None = None) -> tuple[ChatRequest, list[Notice]]:
+    """What the next layer got, and what the caller is told."""
+    call = call_of(*content, world=world, at=at)
+    requests: list[ChatRequest] = []
+
+    def handler(inner: Call) -> Plan[Reply]:
+        requests.append(inner.request)
+        return Reply(inner.target)
+        yield Sleep(0)  # type: ignore[unreachable]  # it makes this a plan
+
+    world.run(media(call, handler), call.ledger)
+    return requests[0], call.ledger.notices
+
+
+def data_of(image: Image) -> ImageData:
+    data = image.loaded()
+    assert data is not None
+    assert base64.b64decode(data.base64) == data.data
+    found = sniff(data.data)
+    assert found is not None
+    assert found.media_type == data.media_type
+    return data
+
+
+def size_of(image: Image) -> tuple[int, int]:
+    found = sniff(data_of(image).data)
+    assert found is not None
+    assert found.width is not None
+    assert found.height is not None
+    return found.width, found.height
+
+
+def moving(form: str) -> bytes:
+    frames = [PIL.Image.new("RGB", (30, 20), shade) for shade in ("red", "blue")]
+    return saved(frames[0], form, save_all=True, append_images=frames[1:], duration=100)
+
+
+def codes(notices: list[Notice]) -> list[str]:
+    assert all(notice.feature == "images" for notice in notices)
+    return [notice.code for notice in notices]
+
+
+@pytest.fixture(scope="module")
+def photograph() -> bytes:
+    return saved(photo(4000, 3000), "JPEG", quality=95)
+
+
+ROWS = [
+    (kind, row)
+    for kind in ("azure", "bedrock", "cloudflare", "databricks", "huggingface", "vertex")
+    for row in catalog.rows(kind)
+    if row.features.get("images") != "refuse"
+]
+
+
+@pytest.mark.parametrize(("kind", "row"), ROWS, ids=[f"{kind}-{row.model_id}" for kind, row in ROWS])
+def test_what_a_photograph_costs_on_every_host(kind: str, row: ModelRow, photograph: bytes) -> None:
+    at = Target(kind, kind, row.model, row.model_id, ProviderSettings(kind=kind), row)
+    image = Image("cat.jpg")
+    request, notices = seen(World(files={"cat.jpg": photograph}, images=LARGE), image, at=at)
+    (sent,) = request.images
+    assert image_tokens(*size_of(sent)) <= 1300
+    assert len(data_of(sent).base64) <= 1_000_000
+    assert len(data_of(sent).base64) < len(photograph) // 4
+    assert notices == [
+        Notice("image_resized", "image 'cat.jpg' was reduced from 4000 x 3000 to 896 x 672 pixels", "images")
+    ]
+    closely, _ = seen(World(files={"cat.jpg": photograph}, images=LARGE), Image("cat.jpg", detail="high"), at=at)
+    assert size_of(closely.images[0]) == (1344, 1008)
+    assert image_tokens(1344, 1008) == image_tokens(4000, 3000) == 1887
+
+
+def test_every_host_is_there() -> None:
+    assert {kind for kind, _ in ROWS} == {"azure", "bedrock", "cloudflare", "databricks", "huggingface", "vertex"}
+
+
+@pytest.mark.parametrize(
+    ("detail", "size"), [(None, (896, 672)), ("auto", (896, 672)), ("low", (336, 252)), ("high", (1344, 1008))]
+)
+def test_detail(detail: Any, size: tuple[int, int], photograph: bytes) -> None:
+    image = Image("a", detail=detail)
+    request, _ = seen(World(files={"a": photograph}, images=LARGE), image)
+    assert size_of(request.images[0]) == size
+    assert request.images[0].detail == detail
+    assert data_of(image).data == photograph  # the caller's own image stays as it is
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [({"max_tokens": 147}, (336, 252)), ({"max_tokens": 5000}, (1344, 1008)), ({"max_sent": 30_000}, None)],
+)
+def test_budgets_are_settings(changes: dict[str, int], size: tuple[int, int] | None, photograph: bytes) -> None:
+    world = World(files={"a": photograph}, images=replace(LARGE, **changes))
+    request, _ = seen(world, Image("a"))
+    assert size is None or size_of(request.images[0]) == size
+    assert len(data_of(request.images[0]).base64) <= changes.get("max_sent", 1_000_000)
+
+
+def test_what_fits_is_not_touched() -> None:
+    world = World(files={"a": saved(quarters(1008, 672), "JPEG")}, images=LARGE)
+    image = Image("a")
+    request, notices = seen(world, image)
+    assert request.images[0] is image
+    assert data_of(image).data == world.files["a"]
+    assert notices == []
+    assert len(world.ops) == 1  # it was read
+
+
+def test_changing_is_done_in_a_blocking_operation() -> None:
+    world = World(images=LARGE)
+    request = load(world, Image(saved(quarters(2000, 1000), "PNG")), deadline=99.0)
+    assert [(type(op), op.until) for op in world.ops] == [(Blocking, 99.0)]
+    assert size_of(request.images[0]) == (1008, 504)
+
+
+def test_an_image_is_changed_once_for_all_who_take_the_same() -> None:
+    world = World(images=LARGE)
+    image = Image(saved(photo(1500, 1000), "PNG"))
+    first, notices = seen(world, image)
+    assert len(world.ops) == 1
+    again, told = seen(world, image)
+    assert len(world.ops) == 1
+    assert data_of(again.images[0]) is data_of(first.images[0])
+    assert told == notices
+    assert codes(told) == ["image_resized"]
+    other, _ = seen(world, image, at=target(rule=ImageRule(max_bytes=20_000)))
+    assert len(world.ops) == 2
+    assert len(data_of(other.images[0]).data) <= 20_000
+    seen(world, image, at=target(rule=ImageRule(max_bytes=20_000)))
+    assert len(world.ops) == 2
+    # Other bytes are another picture.
+    image.load(ImageData.of("image/png", saved(photo(1600, 1000), "PNG")))
+    seen(world, image)
+    assert len(world.ops) == 3
+
+
+def test_urls_left_to_the_host_are_left_alone() -> None:
+    world = World()
+    request, notices = seen(world, Image(URL), at=target(image_url="native", rule=ImageRule(max_bytes=1)))
+    assert world.ops == []
+    assert notices == []
+    assert request.images[0].loaded() is None
+
+
+@pytest.mark.parametrize(
+    ("data", "rule", "code", "message"),
+    [
+        (
+            saved(quarters(), "BMP"),
+            ImageRule(),
+            "image_converted",
+            "the image (bytes) was sent as image/png instead of image/bmp",
+        ),
+        (
+            saved(quarters(), "GIF"),
+            ImageRule(media_types=("image/jpeg",)),
+            "image_converted",
+            "the image (bytes) was sent as image/jpeg instead of image/gif",
+        ),
+        (
+            saved(photo(400, 400), "JPEG", quality=95, subsampling=0),
+            ImageRule(max_bytes=25_000),
+            "image_compressed",
+            r"the image (bytes) was compressed from [\d,]+ to [\d,]+ bytes",
+        ),
+        (
+            saved(quarters(400, 300), "PNG"),
+            ImageRule(max_pixels=30_000),
+            "image_resized",
+            "the image (bytes) was reduced from 400 x 300 to 200 x 150 pixels",
+        ),
+        (
+            moving("GIF"),
+            ImageRule(),
+            "image_first_frame",
+            "the image (bytes) is animated; only its first frame was sent",
+        ),
+    ],
+)
+def test_what_is_lost_is_told(data: bytes, rule: ImageRule, code: str, message: str) -> None:
+    _, notices = seen(World(images=LARGE), Image(data), at=target(rule=rule))
+    found = {notice.code: notice.message for notice in notices}
+    assert re.fullmatch(message.replace("(bytes)", r"\(bytes\)"), found[code]), found
+
+
+def test_turning_loses_nothing() -> None:
+    exif = PIL.Image.Exif()
+    exif[274] = 6
+    request, notices = seen(World(images=LARGE), Image(saved(quarters(64, 32), "PNG", exif=exif)))
+    assert size_of(request.images[0]) == (32, 64)
+    assert notices == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (ImageRule(max_bytes=30), r"^acme:llama-4-scout: it takes images of at most 30 bytes.*\(image 'a\.gif'\)$"),
+        (ImageRule(media_types=("image/x-odd",)), r"it takes image/x-odd, and PNG, JPEG and WebP are what is written"),
+    ],
+)
+def test_what_cannot_be_made_to_fit(rule: ImageRule, message: str) -> None:
+    with pytest.raises(CapabilityError, match=message) as caught:
+        load(World(files={"a.gif": saved(quarters(3, 2), "GIF")}), Image("a.gif"), at=target(rule=rule))
+    assert list(caught.value.missing) == ["acme:llama-4-scout"]
+
+
+def test_limits_hold_for_loaded_images_too() -> None:
+    image = Image(saved(quarters(3, 2), "GIF"))
+    load(World(), image)
+    with pytest.raises(CapabilityError):
+        load(World(), image, at=target(rule=ImageRule(max_bytes=30)))
+    load(World(), image, at=target(rule=ImageRule(max_count=1, max_bytes=1000)))
+
+
+def test_bombs_cause_no_operation() -> None:
+    world = World(images=LARGE)
+    with pytest.raises(InputError, match=r"^the image \(bytes\) has 9,000 x 9,000 pixels, and \[images\] max_pixels"):
+        load(world, Image(png_head(9000, 9000)))
+    assert world.ops == []
+
+
+def test_broken_images_are_named() -> None:
+    data = saved(photo(1500, 1000), "JPEG")
+    with pytest.raises(InputError, match=r"^image 'a\.jpg' cannot be decoded, it is broken or cut off: "):
+        load(World(files={"a.jpg": data[: len(data) // 2]}, images=LARGE), Image("a.jpg"))
+
+
+def test_a_change_that_takes_too_long() -> None:
+    late = TimeoutError("late", phase="total")
+    with pytest.raises(TimeoutError) as caught:
+        load(World(late=late, images=LARGE), Image(saved(quarters(2000, 1000), "PNG")), deadline=1.0)
+    assert caught.value is late
+
+
+# ---- without Pillow
+
+
+@pytest.fixture
+def no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+
+
+@pytest.mark.usefixtures("no_pillow")
+def test_without_pillow_an_image_goes_as_it_is() -> None:
+    data = png_head(3000, 2000)
+    image = Image(data)
+    request, notices = seen(World(images=LARGE), image)
+    assert request.images[0] is image
+    assert data_of(image).data == data
+    assert notices == [
+        Notice(
+            "image_not_reduced",
+            "the image (bytes) was sent as it is, although it has 3,000 x 2,000 pixels: "
+            "it cannot be changed without Pillow (pip install 'llamaroute[images]')",
+            "images",
+        )
+    ]
+    assert seen(World(images=LARGE), image)[1] == notices
+    assert seen(World(images=LARGE), Image(png_head(300, 200)))[1] == []
+
+
+@pytest.mark.usefixtures("no_pillow")
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (ImageRule(max_bytes=30), "it takes images of at most 30 bytes, not 35"),
+        (ImageRule(media_types=("image/png",)), "it takes image/png, not image/gif"),
+        (ImageRule(max_pixels=5), "it takes images of at most 5 pixels, not 3 x 2"),
+    ],
+)
+def test_without_pillow_what_the_host_forbids_is_refused(rule: ImageRule, why: str) -> None:
+    with pytest.raises(CapabilityError) as caught:
+        load(World(files={"a.gif": GIF}), Image("a.gif"), at=target(rule=rule))
+    assert str(caught.value) == (
+        f"acme:llama-4-scout: {why}, and image 'a.gif' cannot be changed without Pillow: "
+        "pip install 'llamaroute[images]'"
+    )
+
+
+# ---- more images than the target takes
+
+ONE = ImageRule(max_count=1)
+
+
+def coloured(count: int) -> list[Image]:
+    return [Image(saved(PIL.Image.new("RGB", (64, 48), (20 * number, 99, 0)), "PNG")) for number in range(count)]
+
+
+def text_of(request: ChatRequest) -> str:
+    """Text as it stands, `<>` for each image."""
+    return "|".join(
+        "".join(part.text if isinstance(part, Text) else "<>" for part in message.parts) for message in request.messages
+    )
+
+
+def test_images_are_merged_where_the_target_takes_one() -> None:
+    world = World(images=LARGE)
+    images = coloured(3)
+    request, notices = seen(world, "Compare", images[0], "with", images[1], "and", images[2], at=target(rule=ONE))
+    assert text_of(request) == (
+        "Compare<>\n[Images 1 to 3, each below its number]\n\n[Image 1]\nwith\n[Image 2]\nand\n[Image 3]\n"
+    )
+    message = "acme:llama-4-scout takes at most 1 image in a request; 3 images were merged into 1, with their numbers"
+    assert notices == [Notice("images_merged", message, "images")]
+    assert [type(op) for op in world.ops] == [Blocking]
+    assert size_of(request.images[0]) in {(672, 336), (336, 336), (1008, 336), (336, 672), (336, 1008)}
+    assert [image.loaded() is not None for image in images] == [True] * 3
+    again, _ = seen(world, "Compare", *images, at=target(rule=ONE))
+    assert len(world.ops) == 1
+    assert data_of(again.images[0]) is data_of(request.images[0])
+
+
+def test_several_sheets_and_a_single_one() -> None:
+    images = coloured(4)
+    request, notices = seen(World(images=LARGE), *images, at=target(rule=ImageRule(max_count=3)))
+    assert text_of(request) == (
+        "<>\n[Images 1 to 2, each below its number]\n\n[Image 1]\n\n[Image 2]\n\n[Image 3]\n<>\n[Image 4]\n<>"
+    )
+    assert request.images[1:] == tuple(images[2:])
+    assert codes(notices) == ["images_merged"]
+    assert "3 images in a request; 4 images were merged into 3" in notices[0].message
+
+
+def test_a_sheet_of_images_from_several_messages() -> None:
+    first, second = coloured(2)
+    request, _ = seen(
+        World(images=LARGE), user("a", first), assistant("b"), user("c", second, first), at=target(rule=ONE)
+    )
+    assert text_of(request) == (
+        "a<>\n[Images 1 to 3, each below its number]\n\n[Image 1]\n|b|c\n[Image 2]\n\n[Image 3]\n"
+    )
+
+
+def test_what_is_fetched_for_a_sheet_is_fetched_even_for_a_host_that_fetches() -> None:
+    world = World(pages={URL: [saved(quarters(), "PNG")]})
+    request, _ = seen(world, Image(URL), *coloured(1), at=target(image_url="native", rule=ONE))
+    assert [send.request.url for send in world.sent] == [URL]
+    assert len(request.images) == 1
+
+
+def test_a_sheet_may_cost_what_its_images_may_and_is_not_reduced_again() -> None:
+    images = [Image(saved(photo(1000, 1000, seed), "JPEG")) for seed in range(4)]
+    request, notices = seen(World(images=LARGE), *images, at=target(rule=ONE))
+    assert image_tokens(*size_of(request.images[0])) > 1300
+    assert len(data_of(request.images[0]).base64) <= 1_000_000
+    assert codes(notices) == ["images_merged"]
+
+
+def test_single_images_beside_sheets_are_made_to_fit() -> None:
+    images = [*coloured(2), Image(saved(quarters(3000, 2000), "PNG"))]
+    request, notices = seen(World(images=LARGE), *images, at=target(rule=ImageRule(max_count=2)))
+    assert size_of(request.images[1]) == (1008, 672)
+    assert codes(notices) == ["images_merged", "image_resized"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "images", "changes", "message"),
+    [
+        (ImageRule(max_count=0), 1, {}, "at most 0 images in a request, this one has 1$"),
+        (ONE, 2, {"merge": False}, r"at most 1 image in a request, this one has 2, and \[images\] merge is false$"),
+        (ONE, 17, {}, "this one has 17, and at most 16 are merged into one$"),
+        (ImageRule(max_count=2), 33, {}, "this one has 33, and at most 16 are merged into one$"),
+        (ImageRule(max_count=1, storage=("gs",)), "gs://bucket/a.png", {}, "cannot be merged .*only the host can read"),
+    ],
+)
+def test_what_is_not_merged(rule: ImageRule, images: int | str, changes: dict[str, Any], message: str) -> None:
+    world = World(files={"a": GIF}, images=replace(LARGE, **changes))
+    given = [Image("a"), Image(images)] if isinstance(images, str) else [Image("a") for _ in range(images)]
+    with pytest.raises(CapabilityError, match=rf"^acme:llama-4-scout: it takes .*{message}") as caught:
+        load(world, *given, at=target(rule=rule))
+    assert list(caught.value.missing) == ["acme:llama-4-scout"]
+    assert world.ops == []
+
+
+@pytest.mark.usefixtures("no_pillow")
+def test_without_pillow_nothing_is_merged() -> None:
+    with pytest.raises(
+        CapabilityError, match=r"they cannot be merged without Pillow: pip install 'llamaroute\[images\]'$"
+    ):
+        load(World(), Image(GIF), Image(GIF), at=target(rule=ONE))
+
+
+# ---- documents and videos
+
+RED, GREEN, BLUE = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+
+
+def colour(image: Image) -> tuple[int, ...]:
+    pixel = read(data_of(image).data).convert("RGB").getpixel((5, 5))
+    assert isinstance(pixel, tuple)
+    return tuple(round(channel / 50) * 50 for channel in pixel)
+
+
+@pytest.mark.parametrize("source", ["a.pdf", Path("a.pdf"), pdf(RED, GREEN, BLUE)])
+def test_the_pages_of_a_document_are_sent_as_images(source: Any) -> None:
+    world = World(files={"a.pdf": pdf(RED, GREEN, BLUE)}, images=LARGE)
+    document = Document(source)
+    request, notices = seen(world, "Read", document, "and tell")
+    assert text_of(request) == "Read<><><>and tell"
+    assert [colour(image) for image in request.images] == [RED, GREEN, BLUE]
+    assert {image.detail for image in request.images} == {"high"}
+    what = "the document (bytes)" if isinstance(source, bytes) else "document 'a.pdf'"
+    assert notices == [Notice("document_pages", f"{what} was sent as 3 images, one a page", "images")]
+    assert [type(op) for op in world.ops] == [Blocking]
+    assert world.alone_calls == 1
+    again, told = seen(world, document)
+    assert len(world.ops) == 1
+    assert again.images == request.images
+    assert told == notices
+
+
+def test_chosen_pages_at_their_detail() -> None:
+    world = World(images=replace(LARGE, dpi=600.0))
+    data = pdf(RED, GREEN, BLUE)
+    request, notices = seen(world, Document(data, pages=range(2, 4)), Document(data, pages=[1], detail="low"))
+    assert [colour(image) for image in request.images] == [GREEN, BLUE, RED]
+    assert [size_of(image) for image in request.images] == [(1008, 1511), (1008, 1511), (224, 336)]
+    assert codes(notices) == ["document_pages", "document_pages"]
+    cheap, _ = seen(world, Document(data, detail=None))
+    assert all(image_tokens(*size_of(image)) <= 1300 for image in cheap.images)
+
+
+def test_pages_count_as_images() -> None:
+    request, notices = seen(World(images=LARGE), Document(pdf(RED, GREEN)), *coloured(1), at=target(rule=ONE))
+    assert text_of(request) == ("<>\n[Images 1 to 3, each below its number]\n\n[Image 1]\n\n[Image 2]\n\n[Image 3]\n")
+    assert codes(notices) == ["document_pages", "images_merged"]
+
+
+def test_pages_are_made_what_the_host_takes() -> None:
+    at = target(rule=ImageRule(media_types=("image/webp",)))
+    request, _ = seen(World(images=LARGE), Document(pdf(RED)), at=at)
+    assert data_of(request.images[0]).media_type == "image/webp"
+
+
+@pytest.mark.parametrize("source", ["a.mp4", Path("a.mp4")])
+def test_the_frames_of_a_video_are_sent_as_images(source: Any) -> None:
+    world = World(files={"a.mp4": video(40)}, images=LARGE)
+    clip = Video(source, frames=4)
+    request, notices = seen(world, "Watch", clip)
+    assert text_of(request) == "Watch<><><><>"
+    lights = [read(data_of(image).data).convert("L").getpixel((9, 9)) for image in request.images]
+    assert lights == sorted(lights)
+    message = "video 'a.mp4' was sent as 4 images: its frames at 0.5, 1.5, 2.5, 3.5 seconds"
+    assert notices == [Notice("video_frames", message, "images")]
+    assert [type(op) for op in world.ops] == [Blocking]
+    again, told = seen(world, clip)
+    assert (len(world.ops), again.images, told) == (1, request.images, notices)
+
+
+def test_a_document_that_stands_twice_is_read_once() -> None:
+    world = World(files={"a.pdf": pdf(RED)}, images=LARGE)
+    document = Document("a.pdf")
+    request, notices = seen(world, user(document, "and"), user(document))
+    assert text_of(request) == "<>and|<>"
+    assert world.reads == ["a.pdf"]
+    assert len(notices) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        (Document("none.pdf"), {}, r"^document 'none\.pdf' cannot be read: No such file or directory$"),
+        (Video("none.mp4"), {}, r"^video 'none\.mp4' cannot be read: No such file or directory$"),
+        (Document("a.txt"), {}, r"^document 'a\.txt' is not a PDF but looks like text$"),
+        (Video("a.txt"), {}, r"^video 'a\.txt' cannot be read as a video: it looks like text$"),
+        (Video("a.txt", frames=0), {}, r"^video 'a\.txt': frames must be a number from 1 to 100, not 0$"),
+        (
+            Document("a.txt"),
+            {"allow_files": False},
+            r"^document 'a\.txt': local files are not allowed \(\[images\] allow",
+        ),
+        (
+            Video("a.txt"),
+            {"allow_files": False},
+            r"^video 'a\.txt': local files are not allowed \(\[images\] allow_files",
+        ),
+        (Document("a.txt"), {"max_file_bytes": 4}, r"too large: \[images\] max_file_bytes is 4, it has more$"),
+        (Document(b"12345"), {"max_file_bytes": 4}, r"too large: \[images\] max_file_bytes is 4, it has 5 bytes$"),
+        (Document(pdf(RED, RED)), {"max_pages": 1}, r"has 2 pages to show, and \[images\] max_pages is 1"),
+        (
+            Document("https://u:SECRET@images.example/a.pdf?SECRET"),
+            {},
+            r"^document 'https://images\.example/a\.pdf': only paths and bytes are taken, no URLs$",
+        ),
+        (Video("data:video/mp4;base64,AAAA"), {}, r"^video \(a data URL\): only paths and bytes are taken, no URLs$"),
+        (Document(5), {}, r"^the document \(bytes\): a path or bytes are taken, not int$"),  # type: ignore[arg-type]
+    ],
+)
+def test_documents_and_videos_that_cannot_be_shown(part: Any, changes: dict[str, Any], message: str) -> None:
+    world = World(files={"a.txt": b"hello"}, images=replace(LARGE, **changes))
+    with pytest.raises(InputError, match=message) as caught:
+        load(world, part)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "at", [target(rule=ImageRule(max_count=0)), target(features={"images": "refuse"})], ids=["none", "refused"]
+)
+def test_a_target_without_images_gets_no_documents(at: Target) -> None:
+    world = World(files={"a.pdf": pdf(RED)})
+    with pytest.raises(CapabilityError, match=r"^acme:llama-4-scout takes no images, and so no documents and videos$"):
+        load(world, Document("a.pdf"), at=at)
+    assert world.ops == []
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, part, extra in (("pypdfium2", Document(b"%PDF-"), "documents"), ("av", Video("a.mp4"), "video")):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ConfigError, match=rf"pip install 'llamaroute\[{extra}\]'"):
+            load(World(files={"a.mp4": b"x"}), part)

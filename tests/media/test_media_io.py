@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,3 +76,31 @@ def test_resolve(io: FileAndNet) -> None:
     assert set(io.resolve("localhost", 80)) <= {"127.0.0.1", "::1"}
     with pytest.raises((OSError, UnicodeError)):
         io.resolve("a" * 70 + ".invalid", 80)
+
+
+def test_one_at_a_time(io: FileAndNet) -> None:
+    inside = 0
+    most = 0
+
+    def work() -> int:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return most
+
+    other = FileAndNet(SETTINGS)  # of another client
+    threads = [threading.Thread(target=each.alone, args=(work,)) for each in (io, other, io, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert io.alone(work) == 1
+
+
+def test_the_next_one_comes_after_an_error(io: FileAndNet) -> None:
+    with pytest.raises(ZeroDivisionError):
+        io.alone(lambda: 1 // 0)
+    assert io.alone(lambda: 5) == 5

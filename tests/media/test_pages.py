@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import pypdfium2
 import pytest
 
 from llamaroute.errors import ConfigError, InputError
@@ -110,7 +111,6 @@ def test_what_cannot_be_read(data: bytes, message: str) -> None:
 
 
 def test_the_locked_one_is_a_good_pdf_otherwise() -> None:
-    pypdfium2 = pytest.importorskip("pypdfium2")
     assert len(pypdfium2.PdfDocument(drawn_pdf("", locked=True), password="secret")) == 1
 
 

@@ -459,8 +459,8 @@ def check_path(path: str | os.PathLike[str], what: str, io: MediaIo, *, from_dic
         InputError: it may not.
     """
     scheme = _SCHEME.match(path) if isinstance(path, str) else None
-    if scheme and from_dict is None:
-        raise InputError(f"{what}: {scheme[1]}: is not taken; give a path or bytes")
+    if from_dict is None and (scheme or os.fspath(path)[:5].lower() == "data:"):
+        raise InputError(f"{what}: only paths and bytes are taken, no URLs")
     if scheme:
         raise InputError(f"{what}: {scheme[1]}: is not taken; give an http(s):// URL, a data: URL, a path or bytes")
     if from_dict:
@@ -486,6 +486,8 @@ def read_file(path: str | os.PathLike[str], what: str, limit: int, io: MediaIo) 
 
 
 def _shortened(path: str) -> str:
+    if path[:5].lower() == "data:":
+        return "(a data URL)"
     if "://" in path:
         path = redacted(path)
     return repr(path) if len(path) <= 200 else f"{path[:199]!r}..."
