@@ -255,7 +255,8 @@ class Runtime:
             except CapabilityError as error:
                 others = tuple(name for name in could if name != target.name)
                 planned.append(PlannedTarget(target.name, target.model_id, refused=str(error), could_serve=others))
-        return Explanation(tuple(planned), route if route in self.config.routes else None)
+        name = self.config.default if route is None else route
+        return Explanation(tuple(planned), name if name in self.config.routes else None)
 
     def suggest(self, call: Call, error: CapabilityError) -> None:
         """Complete a refusal with the configured targets that could serve the request."""

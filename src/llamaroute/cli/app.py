@@ -11,6 +11,7 @@ from .chat import chat
 from .config import check, init, schema
 from .doctor import doctor
 from .emulate import emulate
+from .explain import explain
 from .failures import DONE, guarded, outcome
 from .local import list_models, pull
 from .models import models
@@ -38,6 +39,7 @@ config_app = _group("The config file: check it, write one, describe it.")
 local_app = _group("Models that run in this process.")
 
 app.command()(guarded(chat))
+app.command()(guarded(explain))
 app.command()(guarded(models))
 app.command()(guarded(doctor))
 app.add_typer(local_app, name="local")

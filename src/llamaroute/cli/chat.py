@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..types.events import StreamEvent
     from ..types.response import ChatResponse
 
-__all__ = ["chat"]
+__all__ = ["chat", "content_of"]
 
 
 def chat(
@@ -70,7 +70,7 @@ def chat(
         "temperature": temperature,
         "timeout": timeout,
     }
-    content = _content(text, image or ())
+    content = content_of(text, image or ())
 
     from ..client import Client
 
@@ -93,7 +93,12 @@ def chat(
 # -- what is asked ----------------------------------------------------------------------------------------------------
 
 
-def _content(text: str | None, images: Sequence[str]) -> list[Any]:
+def content_of(text: str | None, images: Sequence[str]) -> list[Any]:
+    """The user's message, from the command's arguments or from stdin.
+
+    Raises:
+        InputError: there is neither text nor image.
+    """
     from ..types.parts import Image
 
     if text is None and _stdin_is_terminal():

@@ -63,7 +63,7 @@ class Plan:
 
     Attributes:
         targets: in order.
-        route: the route's name, when the call names one.
+        route: the route's name, when the call names one or the configured default is one.
     """
 
     targets: tuple[PlannedTarget, ...] = field(default=())
