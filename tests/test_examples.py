@@ -51,7 +51,12 @@ def run(tmp_path: Path) -> Run:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN) or name == "LLAMAROUTE_CACHE"}
 
     def start(
-        name: str, *arguments: str, cwd: Path = tmp_path, python_path: tuple[Path, ...] = (), **variables: Any
+        name: str,
+        *arguments: str,
+        cwd: Path = tmp_path,
+        python_path: tuple[Path, ...] = (),
+        typed: str = "",
+        **variables: Any,
     ) -> subprocess.CompletedProcess[str]:
         environment = {
             **kept,
@@ -61,7 +66,9 @@ def run(tmp_path: Path) -> Run:
             **{key: str(value) for key, value in variables.items()},
         }
         command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command, cwd=cwd, env=environment, input=typed, capture_output=True, text=True, timeout=120
+        )
 
     return start
 
@@ -329,6 +336,34 @@ def test_errors_lists_every_target_of_a_route(emu: Emulator) -> None:
     with lr.Client(config, env={}) as client:
         answer = ask(client, "Hi", model="both", retry=1)
     assert answer == "openai:llama-4-scout: ServerError; huggingface:llama-4-scout: ServerError"
+
+
+# -- tools.py ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("typed", "done"), [("y\n", '{"ordered":"alpaca scarf","count":2}'), ("n\n", "does not want")])
+def test_tools_calls_what_is_approved(
+    run: Run, emu: Emulator, switched: Mapping[str, str], typed: str, done: str
+) -> None:
+    emu.reply(Reply(tool_calls=[("stock", {"item": "alpaca scarf"})]))
+    emu.reply(Reply(tool_calls=[("order", {"item": "alpaca scarf", "count": "2"})]))
+    emu.reply("That is settled.")
+    program = run("tools.py", typed=typed, **switched)
+    assert program.returncode == 0, program.stderr
+    assert "[stock {'item': 'alpaca scarf'} -> 12]" in program.stdout
+    assert "Order {'item': 'alpaca scarf', 'count': 2}? [y/n]" in program.stdout
+    assert done in program.stdout
+    assert "That is settled.\n[3 turns, " in program.stdout
+    assert program.stdout.rstrip().endswith("ended with stop]")
+    assert done in json.dumps(emu.requests[-1].json["messages"]).replace("\\", "")
+
+
+def test_tools_tells_the_model_what_went_wrong(run: Run, emu: Emulator, switched: Mapping[str, str]) -> None:
+    emu.reply(Reply(tool_calls=[("order", {"item": "felt hat"})]))
+    emu.reply("There are none.")
+    program = run("tools.py", "Order a hat.", typed="y\n", **switched)
+    assert "Error: LookupError: only 0 in stock" in program.stdout, program.stderr
+    assert "There are none." in program.stdout
 
 
 # -- third_party_provider.py ------------------------------------------------------------------------------------------

@@ -85,6 +85,64 @@ def structured(client: lr.Client) -> None:
         assert_type(invoice.total, Decimal)
 
 
+async def clock(zone: str) -> str:
+    """The time."""
+    return zone
+
+
+def approve(call: lr.ToolCall) -> bool | str | lr.ToolCall | None:
+    assert_type(call.arguments, dict[str, Any])
+    return None
+
+
+async def ask_first(call: lr.ToolCall) -> bool:
+    return call.name != "delete"
+
+
+def ran(client: lr.Client) -> None:
+    reply = client.run("What will the weather be in Cusco?", tools=[weather])
+    assert_type(reply, lr.RunResult[Any])
+    assert_type(reply.text, str)
+    assert_type(reply.response, lr.ChatResponse[Any])
+    assert_type(reply.usage, lr.Usage)
+    assert_type(reply.cost, lr.Cost | None)
+    assert_type(reply.messages, tuple[lr.Message, ...])
+    for step in reply.steps:
+        match step:
+            case lr.ChatResponse(text=text):
+                print(text)
+            case lr.ToolResult(call=call, content=content, error=error):
+                print(call.name, content, error)
+            case _:
+                assert_never(step)
+    if reply.finish_reason == "max_steps":
+        client.run([*reply.messages], tools=[weather], max_steps=4, on_error="raise", tool_timeout=5.0)
+    tool = lr.Tool("f", "does f", {"type": "object", "properties": {}}, weather, timeout=3)
+    invoice = client.run("Read this", tools=[weather, clock, tool], output=Invoice, on_tool=approve, temperature=0)
+    assert_type(invoice.output, Invoice | None)
+    with client.run_stream(["Hi"], tools=[weather], system="s", tool_choice="required") as stream:
+        assert_type(stream, lr.RunStream)
+        for event in stream:
+            assert_type(event, lr.RunEvent)
+            match event:
+                case lr.ToolResult(text=done):
+                    print(done)
+                case _:
+                    every_event(event)
+        assert_type(stream.result, lr.RunResult[Any])
+        assert_type(stream.interrupt(), lr.RunResult[Any])
+
+
+async def async_ran(client: lr.AsyncClient) -> None:
+    assert_type(await client.run("Hi", tools=[clock], on_tool=ask_first), lr.RunResult[Any])
+    assert_type((await client.run("Hi", tools=[clock], output=Invoice)).output, Invoice | None)
+    async with client.run_stream("Hi", tools=[weather], on_tool=lambda call: None) as stream:
+        assert_type(stream, lr.AsyncRunStream)
+        async for text in stream.text():
+            assert_type(text, str)
+        assert_type(await stream.interrupt(), lr.RunResult[Any])
+
+
 async def discovered(client: lr.Client, other: lr.AsyncClient) -> list[str]:
     result = client.discover("work")
     assert_type(result, lr.Discovery)
@@ -202,6 +260,11 @@ def misuse(client: lr.Client) -> None:
     client.chat("Hi", "there")  # type: ignore[call-overload]
     client.chat("Hi", max_tokens="5")  # type: ignore[call-overload]
     client.stream("Hi", stop=5)  # type: ignore[arg-type]
+    client.run("Hi")  # type: ignore[call-overload]
+    client.run("Hi", tools=weather)  # type: ignore[call-overload]
+    client.run("Hi", tools=[weather], on_tool=5)  # type: ignore[call-overload]
+    client.run("Hi", tools=[weather], on_error="ignore")  # type: ignore[call-overload]
+    client.run("Hi", tools=[{"function": {"name": "f"}}])  # type: ignore[list-item]
     lr.Client(profil="prod")  # type: ignore[call-arg]
     lr.Image(5)  # type: ignore[arg-type]
     lr.Image("a.png", detail="lowest")  # type: ignore[arg-type]
@@ -293,6 +356,9 @@ def error_types(client: lr.Client) -> None:
         print(error.phase, error.retryable, error.request_id, error.raw)
     except lr.AllTargetsFailedError as group:
         assert_type(group.last, lr.ProviderError)
+    except lr.ToolError as stopped:
+        assert_type(stopped.call, lr.ToolCall | None)
+        assert_type(stopped.run, lr.RunResult[Any] | None)
     except lr.OutputValidationError as misfit:
         assert_type(misfit.errors, tuple[str, ...])
     except (
@@ -300,7 +366,6 @@ def error_types(client: lr.Client) -> None:
         lr.InputError,
         lr.CapabilityError,
         lr.PolicyError,
-        lr.ToolError,
         lr.LlamarouteError,
     ) as other:
         print(other)
