@@ -107,9 +107,10 @@ def test_each_has_its_number() -> None:
     sheet = one(merge(pictures(4, (300, 300)), 1, LIMITS, max_pixels=10**7))
     picture = read(sheet.data).convert("L")
     strips = []
-    assert picture.size == (1344, 336)  # beside each other, where none has to be made smaller
+    assert picture.size == (672, 672)
     for index in range(4):
-        strip = picture.crop((index * 336, 1, index * 336 + 60, 31)).point(lambda shade: 255 if shade > 128 else 0)
+        left, top = index % 2 * 336, index // 2 * 336
+        strip = picture.crop((left, top + 1, left + 60, top + 31)).point(lambda shade: 255 if shade > 128 else 0)
         light = sum(strip.tobytes()) / 255 / (60 * 30)
         assert 0.01 < light < 0.3
         strips.append(strip.tobytes())
@@ -124,6 +125,13 @@ def test_numbers_go_on_over_the_sheets() -> None:
         None,
         None,
     ]
+
+
+@pytest.mark.parametrize("count", range(2, MOST + 1))
+def test_no_sheet_is_a_long_strip(count: int) -> None:
+    """The model's view of the whole squeezes it into a square."""
+    sheet = one(merge(pictures(count, (800, 600)), 1, LIMITS, max_pixels=10**7))
+    assert max(sheet.size) / min(sheet.size) <= 2
 
 
 def test_a_sheet_costs_at_most_what_its_pictures_may() -> None:

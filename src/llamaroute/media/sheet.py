@@ -102,7 +102,9 @@ def _layout(sizes: tuple[tuple[int, int], ...], tiles: int) -> tuple[int, int, i
             if min(inner) < 1:
                 continue
             scales = [min(1.0, inner[0] / size[0], inner[1] / size[1]) for size in sizes]
-            rank = (min(scales), sum(scales), -down * across)
+            # Long strips are shown worse than their pixels say: the model's view of the whole is a square.
+            shape = (min(width, height) / max(width, height)) ** 0.25
+            rank = (min(scales) * shape, sum(scales), -down * across)
             if best is None or rank > best:
                 best, chosen = rank, (width, height, columns)
     return chosen
