@@ -14,9 +14,8 @@ what the model had said by then, so that the user can go on from there.
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +29,8 @@ from ..types.run import sum_cost, sum_usage
 from . import file
 
 if TYPE_CHECKING:
+    import anyio
+
     from ..client import AsyncClient, Client
     from ..types.run import RunResult
 
@@ -253,7 +254,6 @@ class ConversationStream(Stream):
     ) -> None:
         self._left = kind is not None
         super().__exit__(kind, error, trace)
-        self._over()
 
     def _finish(self) -> None:
         with self._turn:
@@ -264,19 +264,17 @@ class ConversationStream(Stream):
     def _close(self) -> None:
         with self._turn:
             super()._close()
-            if not sys.is_finalizing():
-                self._over()
+            self._over()
 
     def _over(self) -> None:
         """The stream has ended, in whatever way; the first time, its turn is kept or forgotten."""
-        with self._turn:
-            if not self._open:
-                return
-            self._open = False
-            state = self._started()
-            if state.response is not None and state.failure is None and not self._left:
-                self._conversation._keep(self._said, state.response)
-            self._conversation._end()
+        if not self._open:
+            return
+        self._open = False
+        state = self._started()
+        if state.response is not None and state.failure is None and not self._left:
+            self._conversation._keep(self._said, state.response)
+        self._conversation._end()
 
 
 class AsyncConversation(_Base):
@@ -328,6 +326,7 @@ class AsyncConversationStream(AsyncStream):
         self._said: tuple[Message, ...] = ()
         self._open = False
         self._left = False
+        self._ending: anyio.Event | None = None
 
     async def __aenter__(self) -> Self:
         conversation = self._conversation
@@ -348,18 +347,28 @@ class AsyncConversationStream(AsyncStream):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._left = kind is not None
-        try:
-            await super().__aexit__(kind, error, trace)
-        finally:
-            self._over()
+        await super().__aexit__(kind, error, trace)
 
     async def _finish(self) -> None:
-        await super()._finish()
-        self._over()
+        await self._once(super()._finish())
 
     async def _close(self, error: BaseException | None = None) -> None:
-        await super()._close(error)
-        self._over()
+        await self._once(super()._close(error))
+
+    async def _once(self, ending: Coroutine[Any, Any, None]) -> None:
+        """The reader and whoever interrupts may both be about to end the stream: one does, the other waits for it."""
+        if self._ending is not None:
+            ending.close()
+            await self._ending.wait()
+            return
+        import anyio
+
+        self._ending = anyio.Event()
+        try:
+            await ending
+        finally:
+            self._over()
+            self._ending.set()
 
     def _over(self) -> None:
         """See `ConversationStream`."""
