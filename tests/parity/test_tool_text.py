@@ -385,6 +385,21 @@ def test_ten_times_the_hostile_text_is_ten_times_the_work(
     assert work(text, size, monkeypatch) < 15 * work(text[: len(text) // 10], size, monkeypatch)
 
 
+@pytest.mark.parametrize("unit", HOSTILE.values(), ids=list(HOSTILE))
+def test_hostile_text_comes_out_the_same_however_it_is_cut(unit: str) -> None:
+    text = unit * (9_000 // len(unit)) + "\n[add(a=1)]\n" + unit * 9
+    whole = seen(TOOLS, [text])
+    for size in (1, 13, 997, 4095):
+        assert seen(TOOLS, [text[at : at + size] for at in range(0, len(text), size)]) == whole
+
+
+@pytest.mark.parametrize(
+    "written", ['[add(a="\ud83d")]', "[add(a=r'\ud83d')]", "<function=add><parameter=a>\ud83d</parameter></function>"]
+)
+def test_half_a_character_does_not_break_a_call(written: str) -> None:
+    assert calls_of(seen(TOOLS, [written])) == [("add", {"a": "\ufffd"})]
+
+
 @pytest.mark.parametrize("unit", ['[add(a="', "x", "[", "```json\n[", "a\n"])
 def test_what_is_held_is_bounded(unit: str) -> None:
     start, more = unit, (unit if len(unit) > 2 else "x") * 1000

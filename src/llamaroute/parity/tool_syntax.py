@@ -258,7 +258,7 @@ class Reader:
             yield
         self.skip(len(mark))
         body = "".join(parts)
-        return body if raw else _unescaped(body)
+        return _characters(body if raw or "\\" not in body else _ESCAPE.sub(_character, body))
 
     def _group(self, opening: str, depth: int) -> Steps[Any]:
         """A list, tuple, set or mapping."""
@@ -461,7 +461,7 @@ class Reader:
             key = yield from self.word()
             if not key or (yield from self.one_of((">",))) is None:
                 raise NotACallError
-            text = yield from self._until("</parameter>")
+            text = _characters((yield from self._until("</parameter>")))
             made[key] = _loose(text.removeprefix("\r").removeprefix("\n").removesuffix("\n").removesuffix("\r"))
         return made
 
@@ -583,12 +583,11 @@ _SIMPLE: Final[Mapping[str, str]] = {
 }
 
 
-def _unescaped(body: str) -> str:
-    text = _ESCAPE.sub(_character, body) if "\\" in body else body
-    if _SURROGATE.search(text):
-        # \ud83d\ude00: halves of one character, as JSON writes what lies beyond 16 bits
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+def _characters(text: str) -> str:
+    """`text` with halves of characters put together, as JSON writes what lies beyond 16 bits; a lone half is lost."""
+    if _SURROGATE.search(text) is None:
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _character(match: re.Match[str]) -> str:

@@ -356,12 +356,12 @@ def _tagged(reader: Reader, place: _Place, tools: Tools) -> Steps[_Found]:
         if tag in _HEADERS:
             yield from _header(reader)
         if (yield from reader.spaces()) != "<":
-            return (yield from _framed(reader, tools))
+            return (yield from _framed(reader))
         tag = yield from reader.one_of(_OPENERS)
     if tag is None:
         raise NotACallError
     if tag != _FUNCTION:
-        calls, end = yield from _framed(reader, tools)
+        calls, end = yield from _framed(reader)
         return calls, end if place.after_sentence else (yield from _behind(reader, tools))
     calls = yield from reader.calls_in_function_tag()
     return calls, (yield from (_closed(reader) if place.after_sentence else _behind(reader, tools)))
@@ -373,7 +373,7 @@ def _header(reader: Reader) -> Steps[None]:
     yield from reader.one_of(("assistant",))
 
 
-def _framed(reader: Reader, tools: Tools) -> Steps[_Found]:
+def _framed(reader: Reader) -> Steps[_Found]:
     """Calls in any writing up to the tag that closes, the end of the answer, or a line that is something else."""
     calls: list[Written] = []
     end = 0
