@@ -1123,7 +1123,7 @@ def test_a_document_that_stands_twice_is_read_once() -> None:
         (Document("none.pdf"), {}, r"^document 'none\.pdf' cannot be read: No such file or directory$"),
         (Video("none.mp4"), {}, r"^video 'none\.mp4' cannot be read: No such file or directory$"),
         (Document("a.txt"), {}, r"^document 'a\.txt' is not a PDF but looks like text$"),
-        (Video("a.txt"), {}, r"^video 'a\.txt' cannot be read as a video: it looks like text$"),
+        (Video("a.txt"), {}, r"^video 'a\.txt' is not a video but looks like text; MP4, "),
         (Video("a.txt", frames=0), {}, r"^video 'a\.txt': frames must be a number from 1 to 100, not 0$"),
         (
             Document("a.txt"),

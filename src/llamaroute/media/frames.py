@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from io import BytesIO
@@ -12,17 +13,34 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, InputError
 from .load import looks_like
 from .resize import Limits, check_pixels, encoded
+from .sniff import sniff
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 __all__ = ["MOST", "frames"]
 
+TAKEN = "MP4, QuickTime, WebM, Matroska, AVI, FLV, MPEG, Ogg, WMV, GIF and animated PNG"
 MOST = 100
 """Frames of one video."""
 
-_FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,flv,ogg,asf,gif,apng"
-"""What FFmpeg may read. Not among them: playlists and lists of files, which lead it to other files and addresses."""
+_FORMATS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), name)
+    for pattern, name in (
+        (rb"....(?:ftyp|moov|mdat|wide|free|skip)", "mov"),  # MP4, QuickTime
+        (rb"\x1a\x45\xdf\xa3", "matroska"),  # and WebM
+        (rb"RIFF....AVI ", "avi"),
+        (rb"FLV\x01", "flv"),
+        (rb"\x47.{187}\x47|.{4}\x47.{191}\x47", "mpegts"),
+        (rb"\x00\x00\x01\xba", "mpeg"),
+        (rb"OggS", "ogg"),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),  # WMV
+        (rb"GIF8[79]a", "gif"),
+        (rb"\x89PNG\r\n\x1a\n", "apng"),
+    )
+)
+"""How files begin, and FFmpeg's name of the reader. It is not left to guess: it would take playlists and lists of files
+as well, which lead it to other files and addresses."""
 
 
 def frames(data: bytes, what: str, limits: Limits, *, count: int, max_pixels: int) -> list[tuple[float, bytes, str]]:
@@ -38,27 +56,27 @@ def frames(data: bytes, what: str, limits: Limits, *, count: int, max_pixels: in
         raise InputError(f"{what}: frames must be a number from 1 to {MOST}, not {count!r}")
     try:
         import av
-        import PIL.Image
+        import PIL.Image  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"{what} needs an extra: pip install 'llamaroute[video]' ({error})") from error
     if not data:
         raise InputError(f"{what} is empty")
+    form = next((name for pattern, name in _FORMATS if pattern.match(data)), None)
+    if form is None:
+        image = sniff(data)
+        like = f"{image.media_type} (use Image)" if image else looks_like(data)
+        raise InputError(f"{what} is not a video but looks like {like}; {TAKEN} are taken")
     try:
-        with av.open(BytesIO(data), options={"format_whitelist": _FORMATS}, io_open=_no_other_file) as container:
-            shown = _shown(container, what, count, max_pixels)
+        with av.open(BytesIO(data), format=form, io_open=_no_other_file) as container:
+            shown = _shown(container, what, limits, count, max_pixels)
+    except InputError:
+        raise
     except (av.FFmpegError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        like = looks_like(data)
-        why = "it is broken or cut off" if "video" in like else f"it looks like {like}"
-        raise InputError(f"{what} cannot be read as a video: {why}") from error
+        raise InputError(f"{what} cannot be read as a video: it is broken or cut off") from error
     if not shown:
         raise InputError(f"{what} cannot be read as a video: no frame of it can be decoded")
     made = []
     for seconds, picture in shown:
-        size = limits.size(*picture.size)
-        if size != picture.size:
-            picture = picture.resize(size, PIL.Image.Resampling.LANCZOS)
         content, media_type, _ = encoded(picture, limits, exact=False)
         made.append((seconds, content, media_type))
     return made
@@ -68,7 +86,7 @@ def _no_other_file(*_: Any) -> Any:
     raise PermissionError("a video may not lead to other files")
 
 
-def _shown(container: Any, what: str, count: int, max_pixels: int) -> list[tuple[float, Picture]]:
+def _shown(container: Any, what: str, limits: Limits, count: int, max_pixels: int) -> list[tuple[float, Picture]]:
     stream = next(iter(container.streams.video), None)
     if stream is None:
         raise InputError(f"{what} has no pictures, only sound or text")
@@ -93,7 +111,7 @@ def _shown(container: Any, what: str, count: int, max_pixels: int) -> list[tuple
             last = frame.pts
             if last >= wanted:
                 check_pixels(frame.width, frame.height, what, max_pixels)
-                shown.append((float((last - times[0]) * stream.time_base), _picture(frame, stream)))
+                shown.append((float((last - times[0]) * stream.time_base), _picture(frame, stream, limits)))
                 break
     return shown
 
@@ -126,10 +144,15 @@ def _spread(times: Sequence[int], count: int) -> list[int]:
     return taken
 
 
-def _picture(frame: Any, stream: Any) -> Picture:
-    """The frame as it is meant to be seen: upright, its pixels square."""
+def _picture(frame: Any, stream: Any, limits: Limits) -> Picture:
+    """The frame as it is meant to be seen, upright and with square pixels, and reduced at once: many are kept."""
+    from PIL import Image
+
     wide = stream.sample_aspect_ratio
     width = round(frame.width * wide) if wide and 0.1 < wide < 10 else frame.width
     picture: Picture = frame.to_image(width=width, height=frame.height)
     turn = round(frame.rotation)
-    return picture.rotate(turn, expand=True) if turn else picture
+    if turn:
+        picture = picture.rotate(turn, expand=True)
+    size = limits.size(*picture.size)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
