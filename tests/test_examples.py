@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -479,3 +480,219 @@ def test_a_third_party_kind_keeps_the_contract() -> None:
             ),
         ],
     )
+
+
+# -- long_document.py, code_base.py -----------------------------------------------------------------------------------
+
+
+def prompts(emu: Emulator) -> list[str]:
+    """What the user said in each request."""
+    return [request.json["messages"][-1]["content"] for request in emu.requests]
+
+
+def test_a_document_that_fits_is_asked_about_in_one_go(
+    run: Run, emu: Emulator, switched: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "short.txt").write_text("The gardener did it.\n")
+    emu.reply(Reply("The gardener.", usage=(40, 3)))
+    done = run("long_document.py", "short.txt", "Who did it?", **switched)
+    assert (done.returncode, done.stdout) == (0, "The gardener.\n"), done.stderr
+    served, document, used = done.stderr.splitlines()
+    assert served == (
+        "cloudflare:llama-4-scout serves 131,000 tokens, question and answer together; "
+        "llama-4-scout itself was published with 10,000,000"
+    )
+    assert document == "short.txt: 21 characters, 42 tokens as a prompt"
+    assert used.startswith("[1 calls, 40 + 3 tokens")
+    assert "The gardener did it." in prompts(emu)[0]
+
+
+def test_a_document_that_does_not_fit_is_read_in_parts(
+    run: Run, emu: Emulator, switched: Mapping[str, str], tmp_path: Path
+) -> None:
+    lines = [f"Line {number} of a long, long story about llamas.\n" for number in range(25_000)]
+    (tmp_path / "long.txt").write_text("".join(lines))
+    emu.replies("The gardener was there.", "nothing", "Nothing.", "A knife.", "The gardener, with a knife.")
+    done = run("long_document.py", "long.txt", "Who did it?", **switched)
+    assert (done.returncode, done.stdout) == (0, "The gardener, with a knife.\n"), done.stderr
+    assert "too long for one go: read in 4 parts" in done.stderr
+    assert "  part 1 of 4: The gardener was there." in done.stderr
+    *parts, last = prompts(emu)
+    pieces = [part.split("PART:\n")[1].split("\n\nWrite down")[0] for part in parts]
+    assert "".join(pieces) == "".join(lines)  # nothing is left out, and nothing asked about twice
+    assert all(piece.endswith("llamas.\n") for piece in pieces)
+    assert "Notes on part 1:\nThe gardener was there.\n\nNotes on part 4:\nA knife." in last
+    assert "othing" not in last.split("Answer this question")[0]
+
+
+def test_a_document_with_a_model_in_this_process(run: Run, tmp_path: Path) -> None:
+    document = tmp_path / "short.txt"
+    document.write_text("Red, green and blue are colours.\n")
+    done = run("long_document.py", str(document), "Which colours?", "--model", "tiny", cwd=EXAMPLES)
+    assert done.returncode == 0, done.stderr
+    served, counted, used = done.stderr.splitlines()
+    assert served == "tiny:tiny-llama-4 serves 4,096 tokens, question and answer together"
+    assert re.fullmatch(
+        r"short.txt: 33 characters, \d+ tokens as a prompt", counted
+    )  # counted by the engine: no "about"
+    assert used.startswith("[1 calls, ")
+
+
+def test_a_code_base(run: Run, emu: Emulator, switched: Mapping[str, str], tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "src").mkdir(parents=True)
+    (project / ".git").mkdir()
+    (project / "README.md").write_text("A project.\n")
+    (project / "src" / "main.py").write_text("def main():\n    return {'braces': '{question}'}\n")
+    (project / "src" / "data.bin").write_bytes(b"\x00\x01")
+    (project / ".git" / "config.toml").write_text("hidden = true\n")
+    emu.reply("In src/main.py.")
+    done = run("code_base.py", str(project), "Where is main?", **switched)
+    assert (done.returncode, done.stdout) == (0, "In src/main.py.\n"), done.stderr
+    assert f"{project}: 2 files, " in done.stderr
+    (prompt,) = prompts(emu)
+    code = "=== README.md ===\nA project.\n\n=== src/main.py ===\ndef main():\n    return {'braces': '{question}'}"
+    assert prompt.startswith(code)
+
+
+def test_a_code_base_in_parts(run: Run, emu: Emulator, switched: Mapping[str, str], tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in "abcd":
+        (project / f"{name}.py").write_text(f"# file {name}\n" + "x = 1\n" * 300)
+    emu.replies(*(f"Note {number}." for number in range(1, 5)), "Nowhere.")
+    done = run("code_base.py", str(project), "Where?", "--window", "2600", **switched)
+    assert (done.returncode, done.stdout) == (0, "Nowhere.\n"), done.stderr
+    *parts, last = prompts(emu)
+    assert [re.findall("=== (.*) ===", part) for part in parts] == [["a.py"], ["b.py"], ["c.py"], ["d.py"]]
+    assert "Notes on part 4:\nNote 4." in last
+
+
+def test_an_empty_folder_is_told(run: Run, switched: Mapping[str, str], tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    done = run("code_base.py", "nothing", "Where?", **switched)
+    assert done.returncode == 1
+    assert done.stderr == "nothing: no source files\n"
+
+
+# -- dialogue.py ------------------------------------------------------------------------------------------------------
+
+
+class Dialogue:
+    """The program, with a person at it."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str], *arguments: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
+        environment = {**kept, "PYTHONPATH": str(SOURCES), "PYTHONUTF8": "1", "HOME": str(folder), **variables}
+        command = [sys.executable, "-W", "error", str(EXAMPLES / "dialogue.py"), *arguments]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.seen = b""
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self, text: str) -> None:
+        """Read on until `text` was said."""
+        assert self.process.stdout is not None
+        while text.encode() not in self.seen:
+            piece = os.read(self.process.stdout.fileno(), 1000)
+            assert piece, f"{self.seen!r} ended without {text!r}: {self.process.stderr.read()!r}"  # type: ignore[union-attr]
+            self.seen += piece
+        self.seen = self.seen.split(text.encode(), 1)[1]
+
+    def end(self) -> str:
+        out, err = self.process.communicate(timeout=30)
+        assert (self.process.returncode, err) == (0, b"")
+        return (self.seen + out).decode()
+
+
+@pytest.fixture
+def dialogue(tmp_path: Path, switched: Mapping[str, str]) -> Iterator[Callable[..., Dialogue]]:
+    begun: list[Dialogue] = []
+
+    def begin(*arguments: str) -> Dialogue:
+        begun.append(Dialogue(tmp_path, switched, *arguments))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        with each.process as process:  # closes the pipes
+            process.kill()
+
+
+def turns(emu: Emulator) -> list[tuple[str, str]]:
+    """What the last request said."""
+    return [(message["role"], message["content"]) for message in emu.requests[-1].json["messages"]]
+
+
+SYSTEM = ("system", "Answer in a few sentences.")
+
+
+def test_a_dialogue_remembers(emu: Emulator, dialogue: Callable[..., Dialogue]) -> None:
+    emu.replies("A town in Peru.", Reply("At 3,399 m.", usage=(30, 6)))
+    talk = dialogue()
+    talk.hear("> ")
+    talk.say("What is Cusco?")
+    talk.hear("A town in Peru.\n> ")
+    talk.say("")  # nothing said, nothing sent
+    talk.say("How high?")
+    talk.hear("At 3,399 m.\n> ")
+    assert talk.end().startswith("\n[4 messages, ")
+    assert turns(emu) == [SYSTEM, ("user", "What is Cusco?"), ("assistant", "A town in Peru."), ("user", "How high?")]
+    assert len(emu.requests) == 2
+
+
+@pytest.mark.parametrize("how", ["Enter", "words", "Ctrl-C"])
+def test_a_dialogue_is_interrupted(emu: Emulator, dialogue: Callable[..., Dialogue], how: str) -> None:
+    emu.replies(Reply(chunks=["Once ", "upon ", "a time"], chunk_delay=20), "In short: the end.")
+    talk = dialogue()
+    talk.say("Tell me a story")
+    talk.hear("Once ")
+    match how:
+        case "Enter":
+            talk.say("")
+        case "words":
+            talk.say("Shorter!")
+        case "Ctrl-C":
+            talk.process.send_signal(signal.SIGINT)
+    talk.hear(" [interrupted]\n> ")
+    if how != "words":
+        talk.say("Shorter!")
+    talk.hear("In short: the end.\n> ")
+    talk.end()
+    assert turns(emu) == [SYSTEM, ("user", "Tell me a story"), ("assistant", "Once "), ("user", "Shorter!")]
+
+
+def test_a_dialogue_goes_on_after_an_error(emu: Emulator, dialogue: Callable[..., Dialogue]) -> None:
+    emu.fault(status=400, message="no such thing")
+    talk = dialogue()
+    talk.say("Hi")
+    talk.hear("> > ")
+    talk.say("Again")
+    talk.hear("You said: Again\n> ")
+    assert talk.process.stdin is not None
+    talk.process.stdin.close()
+    talk.process.wait(timeout=30)
+    assert talk.process.stderr is not None
+    assert b"InvalidRequestError: cloudflare:llama-4-scout: " in talk.process.stderr.read()
+    assert turns(emu) == [SYSTEM, ("user", "Again")]
+
+
+def test_a_dialogue_is_kept(emu: Emulator, dialogue: Callable[..., Dialogue]) -> None:
+    emu.replies("Hello.", "Yes.")
+    first = dialogue("--keep", "talk.json")
+    first.say("Hi")
+    first.hear("Hello.\n> ")
+    first.end()
+    second = dialogue("--keep", "talk.json")
+    second.hear("[2 messages so far]\n> ")
+    second.say("Do you remember?")
+    second.hear("Yes.\n> ")
+    second.process.send_signal(signal.SIGINT)  # at the prompt: the end
+    second.hear("[4 messages, ")
+    second.end()
+    assert turns(emu) == [SYSTEM, ("user", "Hi"), ("assistant", "Hello."), ("user", "Do you remember?")]
