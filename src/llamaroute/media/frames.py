@@ -71,7 +71,7 @@ def frames(data: bytes, what: str, limits: Limits, *, count: int, max_pixels: in
             shown = _shown(container, what, limits, count, max_pixels)
     except InputError:
         raise
-    except (av.FFmpegError, ValueError, EOFError) as error:
+    except Exception as error:  # PyAV's readers raise whatever they like
         raise InputError(f"{what} cannot be read as a video: it is broken or cut off") from error
     if not shown:
         raise InputError(f"{what} cannot be read as a video: no frame of it can be decoded")
@@ -90,6 +90,8 @@ def _shown(container: Any, what: str, limits: Limits, count: int, max_pixels: in
     stream = next(iter(container.streams.video), None)
     if stream is None:
         raise InputError(f"{what} has no pictures, only sound or text")
+    if stream.codec_context is None:
+        raise InputError(f"{what} cannot be read as a video: FFmpeg does not know how it is compressed")
     check_pixels(stream.codec_context.width, stream.codec_context.height, what, max_pixels)
     # What packets say is read first: lengths in headers are missing or wrong in many files.
     packets = [
