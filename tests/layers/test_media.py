@@ -969,6 +969,12 @@ def test_images_are_merged_where_the_target_takes_one() -> None:
     again, _ = seen(world, "Compare", *images, at=target(rule=ONE))
     assert len(world.ops) == 1
     assert data_of(again.images[0]) is data_of(request.images[0])
+    fewer, _ = seen(world, *images[:2], at=target(rule=ONE))
+    assert "[Images 1 to 2," in text_of(fewer)
+    assert len(world.ops) == 2
+    swapped, _ = seen(world, images[0], images[2], at=target(rule=ONE))
+    assert data_of(swapped.images[0]) != data_of(fewer.images[0])
+    assert len(world.ops) == 3
 
 
 def test_several_sheets_and_a_single_one() -> None:

@@ -11,13 +11,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from ..errors import CapabilityError, InputError
 from ..media.address import redacted
 from ..media.load import too_large
 from ..media.resize import INSTALL, Fitted, Limits, Unfit, check_pixels, fit, pillow_is_there, refusal, surplus
-from ..media.sniff import Sniffed, sniff
+from ..media.sheet import MOST, Sheet, groups, merge
+from ..media.sniff import Sniffed, animated, sniff
 from ..media.tiles import MAX_TILES, tiles_for
 from ..pipeline.core import Call
 from ..pipeline.ops import Blocking, Plan
@@ -222,8 +223,6 @@ def _fitted(image: Image, data: ImageData, limits: Limits, call: Call) -> Plan[_
 
 def _changes(what: str, found: Sniffed, data: ImageData, changed: Fitted) -> Iterator[Notice]:
     """What was lost. Turning a picture upright loses nothing."""
-    from ..media.sniff import animated
-
     if animated(data.data):
         yield Notice("image_first_frame", f"{what} is animated; only its first frame was sent", "images")
     if changed.size != changed.before:
@@ -250,8 +249,6 @@ def check_mergeable(images: Sequence[Image], call: Call) -> None:
     Raises:
         CapabilityError: it is none.
     """
-    from ..media.sheet import MOST
-
     target, given = call.target, len(images)
     most = target.row.image.max_count or 0
     why = f"it takes at most {most} image{'' if most == 1 else 's'} in a request, this one has {given}"
@@ -269,46 +266,53 @@ def check_mergeable(images: Sequence[Image], call: Call) -> None:
     raise CapabilityError(f"{target.name}: {why}", missing={target.name: why})
 
 
+@dataclass(frozen=True, slots=True)
+class _Sheets:
+    """The sheets of some images, their bytes by the number of their first image."""
+
+    of: tuple[ImageData, ...]
+    sheets: tuple[Sheet | None, ...]
+    encoded: dict[int, ImageData]
+
+
 def merged(loaded: Sequence[ImageData], most: int, call: Call) -> Plan[Call]:
     """The call with its images, whose bytes are `loaded`, on at most `most` numbered sheets.
 
     A sheet stands where the first of its images stood; where each of them stood, a text says which it was.
     """
-    from ..media.sheet import Sheet, groups, merge
-
     images, target, settings = call.request.images, call.target, call.io.images
     details: set[ImageDetail | None] = {image.detail for image in images}
     detail: ImageDetail | None = "high" if "high" in details else "low" if details == {"low"} else None
     limits = limits_for(target, detail, settings)
     pictures = [(data.data, name_of(image)) for image, data in zip(images, loaded, strict=True)]
-    # The bytes are kept with the sheets, so that nothing else can come to have their ids.
-    key = (limits, settings.max_pixels, most, tuple(map(id, loaded)))
-    kept: tuple[tuple[Sheet | None, ...], dict[int, ImageData], Any] | None = images[0].made.get(key)
-    if kept is None:
+    key = (limits, settings.max_pixels, most)
+    kept: _Sheets | None = images[0].made.get(key)
+    # Only the last sheets are kept: in a conversation, each turn's images make others.
+    if kept is None or list(map(id, kept.of)) != list(map(id, loaded)):
 
-        def work() -> tuple[tuple[Sheet | None, ...], dict[int, ImageData]]:
+        def work() -> _Sheets:
             sheets = merge(pictures, most, limits, max_pixels=settings.max_pixels)
-            return sheets, {sheet.first: ImageData.of(sheet.media_type, sheet.data) for sheet in sheets if sheet}
+            encoded = {sheet.first: ImageData.of(sheet.media_type, sheet.data) for sheet in sheets if sheet}
+            return _Sheets(tuple(loaded), sheets, encoded)
 
         try:
-            kept = (*(yield Blocking(work, call.deadline)), tuple(loaded))
+            kept = yield Blocking(work, call.deadline)
         except Unfit as error:
             raise CapabilityError(f"{target.name}: {error}", missing={target.name: str(error)}) from error
         images[0].made[key] = kept
-    sheets, encoded, _ = kept
     shown: list[tuple[Part, ...]] = [(Text(f"\n[Image {number}]\n"),) for number in range(1, len(images) + 1)]
-    for group, sheet in zip(groups(len(images), most), sheets, strict=True):
+    for group, sheet in zip(groups(len(images), most), kept.sheets, strict=True):
         if sheet is None:
             shown[group.start] = (*shown[group.start], images[group.start])
             continue
         whole = Image(sheet.data, detail=detail)
         whole.label = f"the sheet of images {sheet.first} to {sheet.last}"
-        data = whole.load(encoded[sheet.first])
+        data = whole.load(kept.encoded[sheet.first])
         whole.made[limits, settings.max_pixels] = _Made(data)  # it fits already, as large as it is
         title = Text(f"\n[Images {sheet.first} to {sheet.last}, each below its number]\n")
         shown[group.start] = (whole, title, *shown[group.start])
     takes = f"{target.name} takes at most {most} image{'' if most == 1 else 's'} in a request"
-    message = f"{takes}; {len(images)} images were merged into {len(sheets)}, with their numbers"
+    message = f"{takes}; {len(images)} images were merged into {len(kept.sheets)}, with their numbers"
     call.ledger.notice(Notice("images_merged", message, "images"))
     return call.evolve(request=_in_order(call.request, shown))
 
@@ -442,7 +446,7 @@ def _file(source: str | os.PathLike[str] | bytes, what: str, io: MediaIo) -> byt
 
 def _file_name(kind: str, source: object) -> str:
     if isinstance(source, str | os.PathLike):
-        return f"{kind} {_shortened(os.fspath(source))}"
+        return f"{kind} {_shortened(os.fsdecode(source))}"
     return f"the {kind} (bytes)"
 
 
@@ -459,7 +463,7 @@ def check_path(path: str | os.PathLike[str], what: str, io: MediaIo, *, from_dic
         InputError: it may not.
     """
     scheme = _SCHEME.match(path) if isinstance(path, str) else None
-    if from_dict is None and (scheme or os.fspath(path)[:5].lower() == "data:"):
+    if from_dict is None and (scheme or os.fsdecode(path)[:5].lower() == "data:"):
         raise InputError(f"{what}: only paths and bytes are taken, no URLs")
     if scheme:
         raise InputError(f"{what}: {scheme[1]}: is not taken; give an http(s):// URL, a data: URL, a path or bytes")
