@@ -102,7 +102,7 @@ async def test_a_question_a_call_an_answer(api: Api, emu: Emulator):
     assert [message.role for message in result.messages] == ["system", "user", "assistant", "tool", "assistant"]
 
 
-@pytest.mark.parametrize("host", ["openai", "cloudflare", "databricks", "bedrock", "vllm"])
+@pytest.mark.parametrize("host", ["openai", "cloudflare", "azure", "databricks", "bedrock", "vllm"])
 async def test_the_same_on_other_hosts(api: Api, emu: Emulator, host: str):
     """`run` has no provider's code: it needs `chat` alone."""
     emu.reply(calls(("weather", {"city": "Cusco"})))
@@ -398,6 +398,19 @@ async def test_the_good_calls_of_a_turn_are_carried_out(api: Api, emu: Emulator)
     assert [message["content"][:6] for message in sent(emu)[-2:]] == ["Lima: ", "Error:"]
 
 
+@pytest.mark.parametrize(
+    ("written", "got"), [('{"city": "Li\\ud83d"}', "Li?: 19 C"), ('{"city": "two\nlines"}', "two\nlines: 19 C")]
+)
+async def test_arguments_that_are_nearly_json(api: Api, emu: Emulator, written: str, got: str):
+    """Half an emoji, and a line break as it is: later turns carry them as JSON that servers can read."""
+    emu.reply(calls(("weather", written)))
+    emu.reply("Warm.")
+    async with api.client(box(emu)) as client:
+        result = await client.run("?", tools=[weather])
+    assert (result.text, result.results[0].text) == ("Warm.", got)
+    json.loads(sent(emu)[1]["tool_calls"][0]["function"]["arguments"])
+
+
 @pytest.mark.parametrize(("retries", "asked"), [(0, 1), (1, 2), (2, 3)])
 async def test_repairs_are_bounded(api: Api, emu: Emulator, retries: int, asked: int):
     for _ in range(4):
@@ -663,6 +676,24 @@ async def test_cancelling_the_task_cancels_its_tools(api: Api, emu: Emulator):
         assert ended == ["patient"]
         emu.reply("Still here.")
         assert (await client.chat("Hi")).text == "Still here."
+
+
+@pytest.mark.parametrize("api", ["asyncio"], indirect=True)
+async def test_a_tool_that_waits_for_a_cancelled_task(api: Api, emu: Emulator):
+    async def impatient() -> None:
+        task = asyncio.create_task(asyncio.sleep(30))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    emu.reply(calls(("impatient", {}), ("nothing", {})))
+    emu.reply("Well.")
+    async with api.client(box(emu)) as client:
+        result = await client.run("?", tools=[impatient, nothing])
+        assert [step.error for step in result.results] == ["RuntimeError: the tool was cancelled", None]
+        emu.reply(calls(("impatient", {})))
+        with pytest.raises(lr.ToolError, match="was cancelled"):
+            await client.run("?", tools=[impatient], on_error="raise")
 
 
 # -- kinds of functions -----------------------------------------------------------------------------------------------

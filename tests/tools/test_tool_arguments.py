@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -271,6 +272,12 @@ def test_a_call_of_no_tool_and_one_that_is_no_json():
     broken = call({}, raw_arguments='{"city": "Cu', error="not JSON: ...")
     assert check_call(broken, [WEATHER]) == broken
     assert 'You wrote: {"city": "Cu.' in complaint(broken)
+
+
+def test_half_an_emoji():
+    checked = check_call(call({"city": "Li\ud83d", "days": "\ud83d"}), [WEATHER])
+    assert checked.error == 'days: must be a whole number, not "?"'
+    complaint(replace(checked, name="\ud83d")).encode()
 
 
 def test_what_may_stand_in_a_conversation():

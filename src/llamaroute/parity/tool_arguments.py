@@ -53,14 +53,15 @@ def check_call(call: ToolCall, tools: Sequence[Tool]) -> ToolCall:
         return replace(call, error=f"there is no tool {call.name!r}; the tools are: {names}")
     if call.error is not None:
         return call
-    arguments, errors = coerce(call.arguments, tool.schema)
+    arguments, errors = coerce(_encodable(call.arguments), tool.schema)
     return replace(call, error="; ".join(errors)) if errors else replace(call, arguments=arguments)
 
 
 def complaint(call: ToolCall) -> str:
     """What the model is told about a call with an `error`."""
     written = f" You wrote: {_show(call.raw_arguments, 500)}." if call.raw_arguments and not call.arguments else ""
-    return f"Error: {call.name} was not called: {call.error}.{written} Call again with arguments that fit the schema."
+    said = f"Error: {call.name} was not called: {call.error}.{written} Call again with arguments that fit the schema."
+    return said.encode("utf-8", "replace").decode()
 
 
 def sendable(call: ToolCall) -> ToolCall:
@@ -72,7 +73,19 @@ def sendable(call: ToolCall) -> ToolCall:
         broken = not isinstance(from_json(call.raw_arguments), dict)
     except ValueError:
         broken = True
-    return replace(call, raw_arguments="") if broken else call
+    return replace(call, raw_arguments="", arguments=_encodable(call.arguments)) if broken else call
+
+
+def _encodable(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with `?` for halves of surrogate pairs, which models cut and UTF-8 cannot say."""
+    try:
+        canonical_json(arguments)
+    except ValueError:
+        import json
+
+        text = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "replace")
+        arguments = json.loads(text)
+    return arguments
 
 
 def repair_messages(response: ChatResponse[Any], calls: Sequence[ToolCall]) -> tuple[Message, ...]:

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -422,6 +423,11 @@ async def _async_result(loop: Loop, ready: Ready) -> ToolResult:
             content = content_of(await _async_called(ready.tool.call, ready.arguments))
         if limit.cancelled_caught and seconds is not None:
             raise _TooLongError(seconds)
+    except anyio.get_cancelled_exc_class():
+        if anyio.current_effective_deadline() == -math.inf:
+            raise
+        # Nobody cancelled this run: the tool waited for a task that was cancelled elsewhere.
+        return loop.failed(ready, RuntimeError("the tool was cancelled"), time.monotonic() - started)
     except Exception as error:
         return loop.failed(ready, error, time.monotonic() - started)
     return ToolResult(ready.call, content, None, time.monotonic() - started)
