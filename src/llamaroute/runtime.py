@@ -28,6 +28,7 @@ from .layers.observe import observe
 from .layers.repair import repair
 from .layers.restream import restream
 from .layers.retry import RetryPolicy, retry
+from .layers.window import refusal as too_long_for
 from .layers.window import window
 from .media_io import FileAndNet
 from .output import output_spec
@@ -75,8 +76,8 @@ class Totals:
 
 
 def media(call: Call, handler: Handler) -> Plan[Reply]:
-    """The media layer; most calls have no image, and then nothing of it is imported."""
-    if not call.request.images:
+    """The media layer; most calls have no picture, and then nothing of it is imported."""
+    if not call.request.has_pictures:
         return handler(call)
     from .layers.media import media as layer
 
@@ -249,6 +250,9 @@ class Runtime:
         planned: list[PlannedTarget] = []
         for candidate in call.candidates:
             target = candidate.target
+            if (why := too_long_for(call, target)) is not None:
+                planned.append(PlannedTarget(target.name, target.model_id, refused=why))
+                continue
             try:
                 steps = plan(call.request, target, stream=call.stream)
                 planned.append(PlannedTarget(target.name, target.model_id, steps))

@@ -159,6 +159,17 @@ async def test_a_target_that_cannot_serve_it_for_another_reason_is_named_too(api
     assert emu.requests == []
 
 
+async def test_explain_says_who_would_be_passed_over(api: Api, emu: Emulator, installed: bool):
+    async with api.client(config(emu, "cloudflare", "bedrock")) as client:
+        long = client.explain(words(140_000))
+        trimmed = client.explain(words(140_000), fit="trim")
+        short = client.explain("Hi")
+    assert emu.requests == []
+    assert [bool(target.refused) for target in long.targets] == [True, False]
+    assert "cloudflare:llama-4-scout: the request has at least 140,0" in str(long.targets[0].refused)
+    assert [bool(target.refused) for target in (*trimmed.targets, *short.targets)] == [False] * 4
+
+
 async def test_a_failure_after_a_target_was_passed_over_is_the_hosts(api: Api, emu: Emulator):
     emu.fault(status=500, times=9)
     async with api.client(config(emu, "cloudflare", "bedrock")) as client:

@@ -318,6 +318,35 @@ async def async_stream_types(client: lr.AsyncClient) -> AsyncIterator[str]:
         assert_type(await stream.interrupt(), lr.ChatResponse[Any])
 
 
+# -- conversations ----------------------------------------------------------------------------------------------------
+
+
+def conversation_types(client: lr.Client) -> None:
+    conversation = client.conversation(system="Be brief.", fit="trim", temperature=0.5)
+    assert_type(conversation, lr.Conversation)
+    assert_type(conversation.send("Hi"), lr.ChatResponse[Any])
+    assert_type(conversation.send("Hi", output=Invoice, max_tokens=5).output, Invoice | None)
+    with conversation.stream(["Hi", lr.Image(b"")], fit=1000) as stream:
+        assert_type(stream, lr.ConversationStream)
+        assert_type(next(stream), lr.StreamEvent)
+    assert_type(conversation.run("Hi", tools=[weather], max_steps=3), lr.RunResult[Any])
+    assert_type(conversation.interrupt(), lr.ChatResponse[Any] | None)
+    assert_type(conversation.messages, tuple[lr.Message, ...])
+    assert_type(conversation.usage, lr.Usage)
+    assert_type(conversation.branch(), lr.Conversation)
+    assert_type(lr.Conversation.load("a.json", client, tools=[weather]), lr.Conversation)
+    conversation.send("Hi", fit="cut")  # type: ignore[call-overload]
+
+
+async def async_conversation_types(client: lr.AsyncClient) -> None:
+    conversation = client.conversation()
+    assert_type(conversation, lr.AsyncConversation)
+    assert_type((await conversation.send("Hi", output=Invoice)).output, Invoice | None)
+    async with conversation.stream("Hi") as stream:
+        assert_type(stream, lr.AsyncConversationStream)
+    assert_type(await conversation.interrupt(), lr.ChatResponse[Any] | None)
+
+
 # -- answers and errors -----------------------------------------------------------------------------------------------
 
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-from ..arguments import ChatOptions, request_from
+from ..arguments import ChatOptions, RunOptions, request_from
 from ..errors import InputError
 from ..streams import AsyncStream, Stream
 from ..types.messages import Input, Message, messages_from
@@ -31,10 +31,13 @@ from . import file
 if TYPE_CHECKING:
     import anyio
 
-    from ..client import AsyncClient, Client
+    from ..client import AsyncClient, Client, Tools
     from ..types.run import RunResult
 
 __all__ = ["AsyncConversation", "AsyncConversationStream", "Conversation", "ConversationStream"]
+
+
+T = TypeVar("T")
 
 
 class _Base:
@@ -161,11 +164,8 @@ class _Base:
         self._usages = [sum_usage([*self._usages, response.usage])]
         self._costs = [*self._costs, response.cost]
 
-    def _merged(self, options: Any, *, run: bool = False) -> dict[str, Any]:
-        merged = {**self._options, **options}
-        if run:
-            merged.setdefault("tools", ())
-        return merged
+    def _merged(self, options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        return {**self._options, **options, **{name: value for name, value in more.items() if value is not None}}
 
 
 class Conversation(_Base):
@@ -178,7 +178,11 @@ class Conversation(_Base):
     _client: Client
     _stream: ConversationStream | None
 
-    def send(self, input: Input, **options: Any) -> ChatResponse[Any]:
+    @overload
+    def send(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...
+    @overload
+    def send(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]: ...
+    def send(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]:
         """Say something, and wait for the answer. Takes what `chat` takes, for this turn.
 
         Raises:
@@ -187,27 +191,32 @@ class Conversation(_Base):
         self._begin()
         try:
             said = self._said(input)
-            response = self._client.chat([*self._messages, *said], **self._merged(options))
+            response: ChatResponse[Any] = self._client.chat(
+                [*self._messages, *said], **self._merged(options, output=output)
+            )
             self._keep(said, response)
         finally:
             self._end()
         return response
 
-    def stream(self, input: Input, **options: Any) -> ConversationStream:
+    def stream(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ConversationStream:
         """Say something, and read the answer as it comes: `with conversation.stream("...") as stream: ...`.
 
         The turn is kept when the answer ends, is interrupted, or when the block is left early; an exception that leaves
         the block before leaves the conversation as it was.
         """
-        return ConversationStream(self, input, self._merged(options))
+        return ConversationStream(self, input, self._merged(options, output=output))
 
-    def run(self, input: Input, **options: Any) -> RunResult[Any]:
+    def run(
+        self, input: Input, *, tools: Tools | None = None, output: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]:
         """Say something, carry out the tool calls that the model makes, and so on until it answers; see `Client.run`.
         The calls and their results become part of the conversation."""
         self._begin()
         try:
             said = self._said(input)
-            result = self._client.run([*self._messages, *said], **self._merged(options, run=True))
+            merged = {"tools": (), **self._merged(options, output=output, tools=tools)}
+            result = self._client.run([*self._messages, *said], **merged)
             self._keep_run(result)
         finally:
             self._end()
@@ -283,27 +292,36 @@ class AsyncConversation(_Base):
     _client: AsyncClient
     _stream: AsyncConversationStream | None
 
-    async def send(self, input: Input, **options: Any) -> ChatResponse[Any]:
+    @overload
+    async def send(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...
+    @overload
+    async def send(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]: ...
+    async def send(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> ChatResponse[Any]:
         """See `Conversation.send`."""
         self._begin()
         try:
             said = self._said(input)
-            response = await self._client.chat([*self._messages, *said], **self._merged(options))
+            response: ChatResponse[Any] = await self._client.chat(
+                [*self._messages, *said], **self._merged(options, output=output)
+            )
             self._keep(said, response)
         finally:
             self._end()
         return response
 
-    def stream(self, input: Input, **options: Any) -> AsyncConversationStream:
+    def stream(self, input: Input, *, output: Any = None, **options: Unpack[ChatOptions]) -> AsyncConversationStream:
         """See `Conversation.stream`: `async with conversation.stream("...") as stream: ...`."""
-        return AsyncConversationStream(self, input, self._merged(options))
+        return AsyncConversationStream(self, input, self._merged(options, output=output))
 
-    async def run(self, input: Input, **options: Any) -> RunResult[Any]:
+    async def run(
+        self, input: Input, *, tools: Tools | None = None, output: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]:
         """See `Conversation.run`."""
         self._begin()
         try:
             said = self._said(input)
-            result = await self._client.run([*self._messages, *said], **self._merged(options, run=True))
+            merged = {"tools": (), **self._merged(options, output=output, tools=tools)}
+            result = await self._client.run([*self._messages, *said], **merged)
             self._keep_run(result)
         finally:
             self._end()

@@ -21,7 +21,7 @@ from ..types.messages import Message
 from ..types.request import ChatRequest
 from ..types.response import Notice
 
-__all__ = ["room", "too_long", "window"]
+__all__ = ["refusal", "room", "too_long", "window"]
 
 ANSWER = 4096
 """Tokens kept free for the answer where neither the call nor the target says how long it may be."""
@@ -59,6 +59,16 @@ def too_long(request: ChatRequest, target: Target, text_tokens: TextTokens | Non
     if tokens <= limit and text_tokens is not None:
         tokens = at_least(request, text_tokens)
     return (tokens, limit) if tokens > limit else None
+
+
+def refusal(call: Call, target: Target) -> str | None:
+    """Why the target would be passed over, for `explain`; may load the tokenizer."""
+    limit = target.row.context_window
+    if call.fit is not None or limit is None or at_most(call.request) <= limit:
+        return None
+    text_tokens = call.tokenizer() if call.tokenizer is not None and _is_known(target) else None
+    found = too_long(call.request, target, text_tokens)
+    return None if found is None else f"{target.name}: {_why(*found)}"
 
 
 def room(request: ChatRequest, target: Target) -> int | None:
@@ -128,15 +138,16 @@ def _report(call: Call, fitted: Fitted, budget: int) -> None:
 def _check(call: Call, text_tokens: TextTokens | None) -> None:
     request, target = call.request, call.target
     if (found := too_long(request, target, text_tokens)) is not None:
-        tokens, limit = found
-        raise _error(
-            target, f"the request has at least {tokens:,} tokens, and {limit:,} are served here", tokens, limit
-        )
+        raise _error(target, _why(*found), *found)
     limit = target.row.context_window or 0
     tokens = count(request, text_tokens or estimate).tokens
     if tokens > limit:
         message = f"the request has about {tokens:,} tokens, and {target.name} is said to serve {limit:,}"
         call.ledger.notice(Notice("window_exceeded", message, "context"))
+
+
+def _why(tokens: int, limit: int) -> str:
+    return f"the request has at least {tokens:,} tokens, and {limit:,} are served here"
 
 
 def _error(target: Target, message: str, tokens: int, limit: int) -> ContextLengthError:
