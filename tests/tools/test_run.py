@@ -15,14 +15,15 @@ import threading
 import time
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 import llamaroute as lr
 from llamaroute.emulator import Emulator, Reply
-from llamaroute.tools.loop import content_of
+from llamaroute.tools.loop import Loop, carry_out, content_of
+from llamaroute.types.run import sum_cost, sum_usage
 from tests.client.api import Api
 
 asynchronous = pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
@@ -411,6 +412,69 @@ async def test_arguments_that_are_nearly_json(api: Api, emu: Emulator, written: 
     json.loads(sent(emu)[1]["tool_calls"][0]["function"]["arguments"])
 
 
+def even(number: int) -> int:
+    if number < 0:
+        raise LookupError("never below zero")
+    if number % 2:
+        raise ValueError("must be even")
+    return number
+
+
+def pairs(number: Annotated[int, AfterValidator(even)]) -> int:
+    return number // 2
+
+
+async def test_what_only_the_functions_own_types_know(api: Api, emu: Emulator):
+    for number in (3, 4, -1, 6):
+        emu.reply(calls(("pairs", {"number": number})))
+    emu.reply("Three.")
+    async with api.client(box(emu)) as client:
+        result = await client.run("?", tools=[pairs])
+    assert [step.error for step in result.results] == [
+        "number: Value error, must be even",
+        None,
+        "LookupError: never below zero",
+        None,
+    ]
+    assert [step.text for step in result.results][1::2] == ["2", "3"]
+
+
+def test_ids_that_are_missing_or_double():
+    first, second, third = (lr.ToolCall(call_id, "nothing", {}) for call_id in ("", "x", "x"))
+    loop = Loop("?", [nothing], {})
+    parts = (lr.Text("Let me see."), first, second, third)
+    loop.answered(lr.ChatResponse(parts=parts, tool_calls=parts[1:], finish_reason="tool_calls"))
+    ids = [ready.call.id for ready in loop.pending]
+    assert len(set(ids)) == 3
+    assert "" not in ids
+    assert [result.call.id for result in carry_out(loop)] == ids
+    messages, _ = loop.turn()
+    assert [call.id for call in messages[1].tool_calls] == [message.tool_call_id for message in messages[2:]] == ids
+    assert messages[1].text == "Let me see."
+
+
+async def test_what_a_run_costs(api: Api, emu: Emulator):
+    emu.reply(calls(("nothing", {}), usage=(1_000_000, 0)))
+    emu.reply(Reply("Done.", usage=(1_000_000, 1_000_000)))
+    async with api.client(box(emu, "cloudflare")) as client:
+        result = await client.run("?", tools=[nothing])
+    costs = [response.cost for response in result.responses]
+    assert all(cost is not None for cost in costs)
+    assert result.cost == lr.Cost(sum(cost.usd for cost in costs))
+    assert result.cost.usd == client.usage().cost > 0
+
+
+def test_sums():
+    one = lr.Usage(10, 1, 11, None, raw={"a": 1})
+    two = lr.Usage(20, 2, 22, 5, estimated=True, raw={"b": 1})
+    assert sum_usage([one, two]) == lr.Usage(30, 3, 33, 5, estimated=True, raw={"b": 1})
+    assert sum_usage([one, one]).cached_tokens is None
+    assert sum_usage([]) == lr.Usage()
+    assert sum_cost([lr.Cost(Decimal(1)), lr.Cost(Decimal(2), True)]) == lr.Cost(Decimal(3), True)
+    assert sum_cost([lr.Cost(Decimal(1)), None]) is None, "what is not known is not left out"
+    assert sum_cost([]) is None
+
+
 @pytest.mark.parametrize(("retries", "asked"), [(0, 1), (1, 2), (2, 3)])
 async def test_repairs_are_bounded(api: Api, emu: Emulator, retries: int, asked: int):
     for _ in range(4):
@@ -755,14 +819,18 @@ async def test_context_variables_are_seen(api: Api, emu: Emulator):
 def test_async_tools_of_a_blocking_client_inside_a_running_loop():
     """As in a notebook, whose thread has a loop already."""
     with Emulator() as emu:
-        emu.reply(calls(("clock", {"zone": "PET"})))
+        emu.reply(calls(("clock", {"zone": "PET"}), ("refuse", {})))
         emu.reply("Noon.")
 
         async def cell() -> lr.RunResult[Any]:
             with lr.Client(box(emu), env={}) as client:
-                return client.run("?", tools=[clock], tool_timeout=5)
+                return client.run("?", tools=[clock, refuse])
 
-        assert asyncio.run(cell()).results[0].text == "noon in PET"
+        async def refuse() -> None:
+            raise LookupError("no")
+
+        results = asyncio.run(cell()).results
+        assert [result.text for result in results] == ["noon in PET", "Error: LookupError: no"]
 
 
 def test_ctrl_c_in_a_tool():

@@ -79,7 +79,7 @@ async def test_the_same_result_as_run(api: Api, emu: Emulator):
     assert (result.text, result.finish_reason) == (plain.text, plain.finish_reason)
 
 
-@pytest.mark.parametrize("host", ["cloudflare", "databricks", "bedrock", "vllm"])
+@pytest.mark.parametrize("host", ["cloudflare", "azure", "databricks", "bedrock", "vertex", "huggingface", "vllm"])
 async def test_streams_of_other_hosts(api: Api, emu: Emulator, host: str):
     emu.reply(calls(("weather", {"city": "Cusco"})))
     emu.reply("It will be 19 C.")

@@ -453,6 +453,11 @@ class Foreign:
     pass
 
 
+class Holds(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    inner: Foreign
+
+
 def foreign(a: Foreign) -> None: ...
 
 
@@ -463,6 +468,7 @@ def foreign(a: Foreign) -> None: ...
         (starred, r"\*cities has no name .* cities: list"),
         (called, "no schema can be made"),
         (foreign, "no schema can be made.*Foreign"),
+        (Holds, "no schema can be made.*Foreign"),
         (unknown, "Nowhere.*top level"),
         (int, "object"),
         (dict.fromkeys, "positional-only|arguments of"),

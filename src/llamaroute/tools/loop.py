@@ -152,6 +152,8 @@ class Loop:
             return Ready(call, tool, tool.bind(call.arguments))
         except ValueError as error:
             return Ready(replace(call, error="; ".join(str(error).splitlines())))
+        except Exception as error:  # a validator of the user's own
+            return Ready(replace(call, error=f"{type(error).__name__}: {error}"))
 
     # -- the tools' turn ----------------------------------------------------------------------------------------------
 
