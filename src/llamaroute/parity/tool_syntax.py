@@ -174,18 +174,6 @@ class Reader:
                 return None
             yield
 
-    def line(self) -> Steps[str]:
-        """Go past the rest of a short line and its end."""
-        while (end := self._text.find("\n", self._at)) < 0:
-            if self.ended or len(self._text) - self._at > MAX_WORD:
-                raise NotACallError
-            yield
-        if end - self._at > MAX_WORD:
-            raise NotACallError
-        line = self._text[self._at : end]
-        self.skip(len(line) + 1)
-        return line
-
     def _expect(self, mark: str) -> Steps[None]:
         if (yield from self.spaces()) != mark:
             raise NotACallError

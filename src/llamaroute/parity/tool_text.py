@@ -414,30 +414,27 @@ def _any(reader: Reader, char: str) -> Steps[list[Written]]:
 def _fenced(reader: Reader, place: _Place, tools: Tools) -> Steps[_Found]:
     """Fences that hold calls and nothing else, and that open or end the answer."""
     calls: list[Written] = []
-    whole = False
     while True:
         found, code = yield from _fence(reader)
         calls += found
-        whole = whole or code
         end = yield from _closed(reader)
         char = yield from reader.spaces()
-        if not char:
-            break
-        if whole or char != "`":
-            if place.opens and not whole:
-                break
+        if code and (char or len(calls) > len(found) or not place.opens):
+            raise NotACallError  # more than this list is in the answer
+        if not char or (char != "`" and place.opens):
+            return calls, end
+        if char != "`":
             raise NotACallError
-    if whole and not place.opens:
-        raise NotACallError
-    return calls, end
 
 
 def _fence(reader: Reader) -> Steps[tuple[list[Written], bool]]:
     """One fence; whether what it holds is code unless it is the whole answer."""
     if not (yield from reader.one_of(("```",))):
         raise NotACallError
-    info = (yield from reader.line()).strip().lower()
+    info = (yield from reader.word()).lower()
     if info not in _JSON_FENCES and info not in _CODE_FENCES:
+        raise NotACallError
+    if (yield from reader.blanks()) not in ("\r", "\n"):
         raise NotACallError
     calls: list[Written] = []
     code = False

@@ -185,13 +185,13 @@ def contexts(form: str) -> Sequence[str]:
 
 
 def leaks() -> Iterator[dict[str, Any]]:
-    """Forms, calls and contexts: each form with each kind of calls once, and with each context about once."""
+    """Forms, calls and contexts: each form with every other kind of calls, and with as many contexts."""
     for row, (form, write) in enumerate(FORMS.items()):
         around = contexts(form)
         for column, calls in enumerate(CALLS):
-            if not fits(form, calls):
+            if (row + column) % 2 or not fits(form, calls):
                 continue
-            context = around[(row + column) % len(around)]
+            context = around[(row + column) // 2 % len(around)]
             before, behind, rest = CONTEXTS[context]
             yield {
                 "id": f"{form} / {context} / {column}",
