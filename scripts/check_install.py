@@ -183,6 +183,16 @@ def images() -> None:
     assert "data:image/png;base64," in sent, sent
 
 
+def tokenizer() -> None:
+    """Exact counts of Llama 4's tokens."""
+    import llamaroute as lr
+
+    config = {"providers": {"cloudflare": {"account_id": "0" * 32, "api_key": "none"}}}
+    with lr.Client(config, env={}) as client:
+        counted = client.count_tokens("List all U.S. states.", model="llama-4-scout")
+    assert (counted.tokens, counted.estimated) == (17, False), counted
+
+
 def yaml() -> None:
     """A config file in YAML."""
     import llamaroute as lr
@@ -301,6 +311,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "clouds": clouds,
     "local": local,
     "images": images,
+    "tokenizer": tokenizer,
     "yaml": yaml,
     "cli": cli,
     "all": everything,
