@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from llamaroute.emulator import Emulator, Reply
 from llamaroute.tools.loop import Loop, carry_out, content_of
 from llamaroute.types.run import sum_cost, sum_usage
 from tests.client.api import Api
+from tests.local.local_helpers import png
 
 asynchronous = pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
 blocking = pytest.mark.parametrize("api", ["sync"], indirect=True)
@@ -296,6 +298,23 @@ def test_parts_stay_parts():
     assert content_of(image) == (image,)
     assert content_of(["A cat:", image]) == (lr.Text("A cat:"), image)
     assert content_of((image, image)) == (image, image)
+
+
+@pytest.mark.parametrize("host", ["openai", "azure", "bedrock"])
+async def test_a_tool_that_shows_an_image(api: Api, emu: Emulator, host: str):
+    picture = lr.Image(png())
+
+    def photo() -> list[Any]:
+        return ["Here it is:", picture]
+
+    emu.reply(calls(("photo", {})))
+    emu.reply("Red.")
+    async with api.client(box(emu, host)) as client:
+        result = await client.run("?", tools=[photo])
+    assert result.results[0].content == (lr.Text("Here it is:"), picture)
+    last = json.dumps(emu.requests[-1].json["messages"][-1])
+    assert "Here it is:" in last
+    assert png().partition(",")[2] in last
 
 
 def test_a_pil_image_is_an_image():
@@ -854,6 +873,16 @@ def test_ctrl_c_in_a_tool():
         code = textwrap.dedent(program).replace("TIMEOUT", timeout)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25, check=False)
         assert done.stdout == "stopped 1\n", done.stderr
+
+
+def test_one_client_and_one_function_for_many_threads():
+    def ask(number: int) -> str:
+        return client.run(f"question {number}", tools=[weather], tool_choice="weather").results[0].text
+
+    with Emulator() as emu, lr.Client(box(emu), env={}) as client, ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(ask, range(24)))
+    assert len(texts) == 24
+    assert all(text.endswith(" C") for text in texts)
 
 
 # -- arguments --------------------------------------------------------------------------------------------------------
