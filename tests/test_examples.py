@@ -614,8 +614,8 @@ class Dialogue:
 def dialogue(tmp_path: Path, switched: Mapping[str, str]) -> Iterator[Callable[..., Dialogue]]:
     begun: list[Dialogue] = []
 
-    def begin(*arguments: str) -> Dialogue:
-        begun.append(Dialogue(tmp_path, switched, *arguments))
+    def begin(*arguments: str, folder: Path = tmp_path, **variables: str) -> Dialogue:
+        begun.append(Dialogue(folder, {**switched, **variables}, *arguments))
         return begun[-1]
 
     yield begin
@@ -696,3 +696,12 @@ def test_a_dialogue_is_kept(emu: Emulator, dialogue: Callable[..., Dialogue]) ->
     second.hear("[4 messages, ")
     second.end()
     assert turns(emu) == [SYSTEM, ("user", "Hi"), ("assistant", "Hello."), ("user", "Do you remember?")]
+
+
+def test_a_dialogue_with_a_model_in_this_process(dialogue: Callable[..., Dialogue]) -> None:
+    talk = dialogue("--model", "tiny", folder=EXAMPLES, LLAMAROUTE_CONFIG=str(CONFIG))
+    talk.say("Hello")
+    talk.hear("\n> ")
+    talk.say("Hello again")
+    talk.hear("\n> ")
+    assert talk.end().startswith("\n[4 messages, ")

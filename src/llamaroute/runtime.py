@@ -221,7 +221,7 @@ class Runtime:
         usage = response.usage
         warnings = [*ledger.notices, *(notice for notice in response.warnings if notice not in ledger.notices)]
         if usage.estimated:
-            usage = estimate_usage(call.request, response)
+            usage = estimate_usage(ledger.trimmed or call.request, response)
             warnings.append(
                 Notice("usage_estimated", f"{target.name} reported no usage; the numbers are estimates", "usage")
             )

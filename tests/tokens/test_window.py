@@ -242,6 +242,15 @@ async def test_a_number_of_tokens(api: Api, emu: Emulator, tokenizer: Tokenizer)
     assert codes(stream.response) == ["history_trimmed"]
 
 
+async def test_usage_is_estimated_of_what_was_sent(api: Api, emu: Emulator):
+    emu.fault(missing_usage=True, times=2)
+    async with api.client(config(emu, "openai")) as client:
+        trimmed = await client.chat(history(10, 100), fit=600)
+        whole = await client.chat(history(10, 100))
+    assert trimmed.usage.estimated
+    assert 250 < trimmed.usage.input_tokens < 600 < whole.usage.input_tokens
+
+
 async def test_each_target_gets_what_its_own_window_holds(api: Api, emu: Emulator):
     """The first one fails after it was sent the little it takes; the second is sent more."""
     emu.fault(status=500, times=1, host="cloudflare")

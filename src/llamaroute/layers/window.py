@@ -37,11 +37,13 @@ def window(call: Call, handler: Handler) -> Plan[Reply]:
             sent; `limit` and `tokens` say why.
     """
     request, target = call.request, call.target
+    call.ledger.trimmed = None
     budget = _budget(call)
     if budget is not None and at_most(request) > budget:
         text_tokens = yield from _text_tokens(call)
         fitted = yield Blocking(partial(_fitted, request, budget, text_tokens), until=call.deadline)
         _report(call, fitted, budget)
+        call.ledger.trimmed = fitted.request
         call = call.evolve(request=fitted.request)
     elif (limit := target.row.context_window) is not None and at_most(request) > limit:
         text_tokens = yield from _text_tokens(call)

@@ -98,6 +98,8 @@ class Ledger:
     sent: float = 0.0
     """When the last request went out."""
     first_token: float | None = None
+    trimmed: ChatRequest | None = None
+    """The request without what `fit=` left out, as it went to the last target asked."""
     signed: Mapping[str, str] | None = field(default=None, repr=False)
     """Headers of the last request as they were sent, credentials and all."""
 
