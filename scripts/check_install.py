@@ -183,6 +183,42 @@ def images() -> None:
     assert "data:image/png;base64," in sent, sent
 
 
+def documents() -> None:
+    """A PDF, which Pillow writes, with pypdfium2."""
+    from io import BytesIO
+
+    from PIL import Image as Pillow
+
+    import llamaroute as lr
+
+    out = BytesIO()
+    Pillow.new("RGB", (80, 80), "red").save(out, "PDF")
+    sent = answer_of_the_emulator(["What is it?", lr.Document(out.getvalue())])
+    assert "data:image/png;base64," in sent, sent
+
+
+def video() -> None:
+    """A video, which PyAV writes."""
+    from fractions import Fraction
+
+    import av
+    from PIL import Image as Pillow
+
+    import llamaroute as lr
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.mp4")
+        with av.open(str(path), "w") as container:
+            stream: Any = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            frame = av.VideoFrame.from_image(Pillow.new("RGB", (64, 48), "red"))
+            frame.pts, frame.time_base = 0, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        sent = answer_of_the_emulator(["What is it?", lr.Video(path)])
+    assert "data:image/jpeg;base64," in sent, sent
+
+
 def tokenizer() -> None:
     """Exact counts of Llama 4's tokens."""
     import llamaroute as lr
@@ -311,6 +347,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     "clouds": clouds,
     "local": local,
     "images": images,
+    "documents": documents,
+    "video": video,
     "tokenizer": tokenizer,
     "yaml": yaml,
     "cli": cli,

@@ -110,20 +110,21 @@ def test_an_image(api: Api, emu: Emulator, route: str) -> None:
     api.run(main())
 
 
-def test_a_second_image_is_refused_before_sending_where_it_is_known(api: Api, emu: Emulator) -> None:
+def test_a_second_image_is_merged_with_the_first_where_one_is_all_that_is_taken(api: Api, emu: Emulator) -> None:
     async def main() -> None:
         two = ["Compare.", lr.Image(png()), lr.Image(png())]
         async with api.client(account(emu, "azure", models={"own": "My-Maverick"})) as client:
-            with pytest.raises(lr.CapabilityError, match="1 image"):
-                await client.chat(two, model="work:llama-4-maverick")
-            assert emu.requests == []
+            merged = await client.chat(two, model="work:llama-4-maverick")
+            assert merged.text.startswith("I see 1 image")
+            assert [notice.code for notice in merged.warnings] == ["images_merged"]
             assert (await client.chat(two, model=f"work:{SCOUT}")).text.startswith("I see 2 images")
             # A deployment that the catalogue does not know is asked, and says no in the words of the server behind it.
             with pytest.raises(lr.InvalidRequestError, match=r"At most 1 image\(s\)") as caught:
                 await client.chat(two, model="work:own")
         assert caught.value.code == "400"
 
-    with Emulator(models={"azure": ["Llama-4-Scout-17B-16E-Instruct", "My-Maverick"]}) as emu:
+    models = ["Llama-4-Scout-17B-16E-Instruct", "Llama-4-Maverick-17B-128E-Instruct-FP8", "My-Maverick"]
+    with Emulator(models={"azure": models}) as emu:
         api.run(main())
 
 
@@ -213,12 +214,19 @@ WEATHER = lr.Tool("weather", "Weather forecast.", SCHEMA)
 
 
 def test_tools_and_schemas_are_not_the_hosts_own(api: Api, emu: Emulator, route: str) -> None:
+    """Neither is sent: they stand in the prompt, and the answer is read."""
+
     async def main() -> None:
+        emu.replies('[weather(city="Oslo")]', '{"city": "Oslo"}')
         async with api.client(account(emu, route)) as client:
-            for options in ({"tools": [WEATHER]}, {"output": SCHEMA}):
-                with pytest.raises(lr.CapabilityError, match="JSON schemas"):
-                    await client.chat("Weather in Oslo?", model=f"work:{SCOUT}", **options)
-        assert emu.requests == []
+            called = await client.chat("Weather in Oslo?", model=f"work:{SCOUT}", tools=[WEATHER])
+            read = await client.chat("Which city is Oslo?", model=f"work:{SCOUT}", output=SCHEMA)
+        assert [(call.name, call.arguments) for call in called.tool_calls] == [("weather", {"city": "Oslo"})]
+        assert (read.output, read.output_mode) == ({"city": "Oslo"}, "prompt")
+        assert [notice.code for notice in (*called.warnings, *read.warnings)] == ["tools_emulated", "output_emulated"]
+        for request in emu.requests:
+            assert not {"tools", "tool_choice", "response_format"} & request.json.keys()
+            assert '"city"' in request.json["messages"][0]["content"]
 
     api.run(main())
 

@@ -37,7 +37,7 @@ def plan(request: ChatRequest, target: Target, *, stream: bool) -> tuple[Step, .
         raise CapabilityError(f"{target.name}: {row.unavailable}", missing={target.name: target.model})
     _check_parameters(request, target)
     tools = bool(request.tools) and request.tool_choice != "none"
-    if not (stream or tools or request.output is not None or request.images):
+    if not (stream or tools or request.output is not None or request.has_pictures):
         return ()  # most calls
     steps = _steps(request, target, tools=tools, stream=stream)
     if refused := [step for step in steps if step.how == "refuse"]:
@@ -87,7 +87,7 @@ def _steps(request: ChatRequest, target: Target, *, tools: bool, stream: bool) -
             steps.append(Step("stream_tools", "emulate", "plain-call"))
     if request.output is not None:
         steps += _output_steps(request, target, tools=tools, stream=stream)
-    if request.images:
+    if request.has_pictures:
         most, given = row.image.max_count, len(request.images)
         if has("images") == "native" and most and given > most:
             steps.append(Step("images", "emulate", "sheet"))  # layers/media.py merges them, and says so

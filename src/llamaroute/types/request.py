@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .messages import Message
-from .parts import Image
+from .parts import Document, Image, Video
 from .tools import JsonSchema, Tool
 
 __all__ = ["NUMBERS", "SAMPLING_FIELDS", "ChatRequest"]
@@ -67,6 +67,11 @@ class ChatRequest:
     def images(self) -> tuple[Image, ...]:
         """All images, in order."""
         return tuple(image for message in self.messages for image in message.images)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there are images, or documents or videos, which become images on the way."""
+        return any(isinstance(part, Image | Document | Video) for message in self.messages for part in message.parts)
 
     def evolve(self, **changes: Any) -> ChatRequest:
         """A copy with some fields changed."""
