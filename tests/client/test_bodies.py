@@ -33,7 +33,9 @@ async def test_images_arrive_whole(api: Api, tmp_path: Path):
     file.write_bytes(large)
     with Raw(Story()) as server:
         async with api.client(box(server.url)) as client:
-            await client.chat(["What is this?", lr.Image(file, detail="high"), "And this?", lr.Image(small, detail="low")])
+            await client.chat(
+                ["What is this?", lr.Image(file, detail="high"), "And this?", lr.Image(small, detail="low")]
+            )
     (request,) = server.requests
     assert request.all("content-length") == [str(len(request.body))]
     assert len(request.body) > 600_000
