@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from pydantic_core import to_json
 
 from .types.messages import Message
-from .types.parts import Image, Text, ToolCall
+from .types.parts import Document, Image, Part, Text, ToolCall, Video
 from .types.request import ChatRequest
 from .types.response import ChatResponse, Usage
 from .types.tools import Tool, canonical_json
@@ -55,6 +55,8 @@ LEAST_PICTURE = 144
 """Patches of one tile. Several pictures may be sent as one, so this holds for all pictures of a request together."""
 UNSEEN_PICTURE = 1_300
 """A picture that was not loaded yet, so that its size is not known: most that one costs unless `detail` says more."""
+UNSEEN_PAGES = 20
+"""Pages of a document that was not opened yet: `[images] max_pages` unless configured otherwise."""
 LARGEST_PICTURE = 2_500
 """A picture on the largest canvas of tiles, and some marks."""
 
@@ -122,7 +124,7 @@ def count_message(message: Message, text_tokens: TextTokens) -> Counted:
             case Image():
                 tokens, known = _picture(part)
             case _:  # pages and frames are pictures once the media layer has seen them
-                tokens, known = UNSEEN_PICTURE, False
+                tokens, known = _pictures(part) * UNSEEN_PICTURE, False
         total += (text_tokens(text) if text else 0) + tokens
         exact = exact and known
         text = ""
@@ -135,6 +137,19 @@ _MARK = re.compile(r"<\|[a-z0-9_]+\|>")
 def _has_marks(message: Message) -> bool:
     """Whether a text holds what looks like the format's own marks: hosts differ in what they make of them."""
     return any("<|" in part.text and _MARK.search(part.text) for part in message.parts if isinstance(part, Text))
+
+
+def _pictures(part: Part) -> int:
+    """How many pictures a part becomes; of a document nobody has opened, as many as it may have."""
+    match part:
+        case Text() | ToolCall():
+            return 0
+        case Image():
+            return 1
+        case Document():
+            return UNSEEN_PAGES if part.pages is None else len(part.pages)
+        case Video():
+            return part.frames
 
 
 def _picture(image: Image) -> Counted:
@@ -184,7 +199,7 @@ def at_most(request: ChatRequest) -> int:
     total = BEGIN_OF_TEXT + ANSWER_HEADER
     for text in _texts(request):
         total += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-    pictures = sum(1 for m in request.messages for part in m.parts if not isinstance(part, Text | ToolCall))
+    pictures = sum(_pictures(part) for message in request.messages for part in message.parts)
     tools = 1_000 if request.tools else 0  # what hosts say about tools in general
     return total + pictures * LARGEST_PICTURE + tools + 16 * len(request.messages)
 

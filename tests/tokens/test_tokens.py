@@ -141,6 +141,18 @@ def test_a_picture_nobody_has_seen_is_guessed(tokenizer: Tokenizer):
 
 
 @pytest.mark.parametrize(
+    ("part", "pictures"),
+    [(lr.Document(b"%PDF"), 20), (lr.Document(b"%PDF", pages=[1, 3]), 2), (lr.Video("a.mp4", frames=5), 5)],
+    ids=["document", "pages", "video"],
+)
+def test_pages_and_frames_nobody_has_seen_are_guessed(tokenizer: Tokenizer, part: Any, pictures: int):
+    without = count(request("What is it?"), tokenizer).tokens
+    asked = request("What is it?", part)
+    assert count(asked, tokenizer) == Counted(without + pictures * UNSEEN_PICTURE, exact=False)
+    assert at_most(asked) > count(asked, tokenizer).tokens
+
+
+@pytest.mark.parametrize(
     "asked",
     [
         request("Hi", tools=(WEATHER,)),

@@ -379,6 +379,7 @@ def test_room_is_what_the_answer_leaves():
     assert room(request, target(context_window=8_000)) == 6_000 - 16
     assert room(request, target(context_window=128_000, default_max_tokens=1_000)) == 128_000 - 1_016
     assert room(request, target(context_window=128_000, max_output=2_048)) == 128_000 - 2_064
+    assert room(request.evolve(tools=(lr.Tool("t", "", {}),)), target(context_window=8_000)) == 5_400 - 16
     assert room(request.evolve(max_tokens=10), target(context_window=128_000, max_output=2_048)) == 127_974
     assert room(request.evolve(max_tokens=9_000), target(context_window=8_000)) == 0
 

@@ -27,6 +27,9 @@ ANSWER = 4096
 """Tokens kept free for the answer where neither the call nor the target says how long it may be."""
 FRAME = 16
 """Tokens kept free besides: hosts put a few of their own around a prompt."""
+TOOLS = 600
+"""The same where there are tools. Some say much about them: a recorded prompt of Nscale's with two small ones has 608
+tokens (pydantic/pydantic-ai:tests/models/cassettes/test_tool_choice_matrix[list_single-huggingface])."""
 
 
 def window(call: Call, handler: Handler) -> Plan[Reply]:
@@ -80,7 +83,7 @@ def room(request: ChatRequest, target: Target) -> int | None:
         return None
     row = target.row
     answer = request.max_tokens or row.default_max_tokens or min(ANSWER, row.max_output or ANSWER, limit // 4)
-    return max(limit - answer - FRAME, 0)
+    return max(limit - answer - FRAME - (TOOLS if request.tools else 0), 0)
 
 
 def _budget(call: Call) -> int | None:
