@@ -327,11 +327,12 @@ async def test_interrupting_from_another_thread(api: Api, emu: Emulator):
         timer.start()
         began = time.monotonic()
         events = [event async for event in stream]
+        result = stream.result
         timer.join()
     assert time.monotonic() - began < 5
     assert events
-    assert stream.result.finish_reason == "interrupted"
-    assert stream.result.text.startswith("one ")
+    assert result.finish_reason == "interrupted"
+    assert result.text.startswith("one ")
 
 
 @asynchronous
@@ -349,9 +350,10 @@ async def test_interrupting_from_another_task(api: Api, emu: Emulator):
             async with anyio.create_task_group() as group:
                 group.start_soon(later)
                 events = [event async for event in stream]
+                result = stream.result
     assert events
-    assert stream.result.finish_reason == "interrupted"
-    assert stream.result.text.startswith("one ")
+    assert result.finish_reason == "interrupted"
+    assert result.text.startswith("one ")
 
 
 @asynchronous

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +17,7 @@ from ..types.run import RunResult
 from .loop import Loop, carry_out, carry_out_async
 
 if TYPE_CHECKING:
-    from anyio import CancelScope
+    from anyio import CancelScope, Event
 
     from ..client import AsyncClient, Client
 
@@ -38,6 +39,7 @@ class RunStream:
         self._failure: LlamarouteError | None = None
         self._stopped = False
         self._running = False
+        self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
         input, tools, _, options = self._arguments
@@ -97,10 +99,11 @@ class RunStream:
     def _end(self, loop: Loop) -> None:
         """Close the stream of a turn that is under way, and keep what it said."""
         self._stopped = True
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            with _kept(loop):
-                loop.answered(stream.interrupt(), left=True)
+        with self._lock:  # whoever comes second waits until it is kept
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                with _kept(loop):
+                    loop.answered(stream.interrupt(), left=True)
 
     def _close(self) -> None:
         if self._loop is not None and self._events is not None:
@@ -167,6 +170,7 @@ class AsyncRunStream:
         self._stopped = False
         self._running = False
         self._calls: CancelScope | None = None
+        self._ending: Event | None = None
 
     async def __aenter__(self) -> Self:
         input, tools, _, options = self._arguments
@@ -227,11 +231,21 @@ class AsyncRunStream:
 
     async def _end(self, loop: Loop) -> None:
         """Close the stream of a turn that is under way, and keep what it said."""
+        import anyio
+
         self._stopped = True
         stream, self._stream = self._stream, None
-        if stream is not None:
+        if stream is None:
+            if self._ending is not None:  # another task is at it
+                with anyio.CancelScope(shield=True):
+                    await self._ending.wait()
+            return
+        self._ending = anyio.Event()
+        try:
             with _kept(loop):
                 loop.answered(await stream.interrupt(), left=True)
+        finally:
+            self._ending.set()
 
     async def _close(self) -> None:
         if self._loop is not None and self._events is not None:
