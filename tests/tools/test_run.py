@@ -642,7 +642,7 @@ async def test_a_tool_has_its_time(api: Api, emu: Emulator, tool: Any):
         with pytest.raises(lr.ToolError, match=f"'{name}' failed: it took longer") as caught:
             await client.run("?", tools=[tool], tool_timeout=0.2, on_error="raise")
     assert isinstance(caught.value.__cause__, TimeoutError)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 9
 
 
 async def test_a_tools_own_time_wins(api: Api, emu: Emulator):
@@ -743,9 +743,11 @@ async def test_a_failure_stops_the_others(api: Api, emu: Emulator):
 async def test_cancelling_the_task_cancels_its_tools(api: Api, emu: Emulator):
     import anyio
 
+    started = anyio.Event()
     ended: list[str] = []
 
     async def patient() -> None:
+        started.set()
         try:
             await anyio.sleep(30)
         finally:
@@ -753,9 +755,11 @@ async def test_cancelling_the_task_cancels_its_tools(api: Api, emu: Emulator):
 
     emu.reply(calls(("patient", {})))
     async with api.client(box(emu)) as client:
-        with anyio.move_on_after(0.5) as scope:
-            await client.run("?", tools=[patient])
-        assert scope.cancelled_caught
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(functools.partial(client.run, "?", tools=[patient]))
+                await started.wait()
+                group.cancel_scope.cancel()
         assert ended == ["patient"]
         emu.reply("Still here.")
         assert (await client.chat("Hi")).text == "Still here."
@@ -871,7 +875,7 @@ def test_ctrl_c_in_a_tool():
     """
     for timeout in ("None", "20"):
         code = textwrap.dedent(program).replace("TIMEOUT", timeout)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25, check=False)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout == "stopped 1\n", done.stderr
 
 
