@@ -36,7 +36,9 @@ def repair(call: Call, handler: Handler) -> Plan[Reply]:
         response = reply.response
         assert response is not None
         if spent:
-            response = reply.response = response.model_copy(update={"usage": _sum([*spent, response.usage])})
+            from ..types.run import sum_usage
+
+            response = reply.response = response.model_copy(update={"usage": sum_usage([*spent, response.usage])})
         misfit = _misfit(call, reply, response, tools=tools)
         if misfit is None:
             return reply
@@ -109,15 +111,3 @@ def _no_call(call: Call, response: ChatResponse[Any], choice: str) -> _Misfit:
     turns = (response.message, turn) if response.text.strip() else (turn,)
     error = OutputValidationError(why, reply=response, errors=["no tool was called"])
     return _Misfit(why, turns, error)
-
-
-def _sum(usages: list[Usage]) -> Usage:
-    """What the answer cost in all, repairs included."""
-    return Usage(
-        sum(usage.input_tokens for usage in usages),
-        sum(usage.output_tokens for usage in usages),
-        sum(usage.total_tokens for usage in usages),
-        None if all(usage.cached_tokens is None for usage in usages) else sum(u.cached_tokens or 0 for u in usages),
-        estimated=any(usage.estimated for usage in usages),
-        raw=usages[-1].raw,
-    )
