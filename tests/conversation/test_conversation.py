@@ -11,6 +11,7 @@ import pytest
 
 import llamaroute as lr
 from llamaroute.emulator import Emulator, Reply
+from llamaroute.transport.httpx import AsyncHttpxResponse, HttpxResponse
 from tests.client.api import Api
 
 from .talk import config, said, talk
@@ -172,6 +173,67 @@ def test_interrupting_while_the_answer_ends_counts_it_once(emu: Emulator, round:
         assert chat.messages[1].text.startswith(text) or text.startswith(chat.messages[1].text)
 
 
+@pytest.fixture
+def late(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer whose connection ends some time after its last event."""
+    emu.reply(Reply(chunks=["a", "b"], usage=(1, 2)))
+    read, aread = HttpxResponse.read, AsyncHttpxResponse.read
+
+    def slow(self: HttpxResponse, until: float, phase: Any) -> bytes:
+        data = read(self, until, phase)
+        if not data:
+            time.sleep(0.3)
+        return data
+
+    async def aslow(self: AsyncHttpxResponse, until: float, phase: Any) -> bytes:
+        data = await aread(self, until, phase)
+        if not data:
+            await anyio.sleep(0.3)
+        return data
+
+    monkeypatch.setattr(HttpxResponse, "read", slow)
+    monkeypatch.setattr(AsyncHttpxResponse, "read", aslow)
+
+
+def test_an_answer_that_has_ended_is_whole_whoever_interrupts(emu: Emulator, late: None):
+    """The last event has come, and the reader waits a moment for the connection's end, so that it can be used again."""
+    with lr.Client(config(emu), env={}) as client:
+        chat = client.conversation()
+        got: list[Any] = []
+        with chat.stream("Hi") as stream:
+            for event in stream:
+                if isinstance(event, lr.TextDelta) and event.text == "b":
+                    killer = threading.Timer(0.1, lambda: got.append(chat.interrupt()))
+                    killer.start()
+            killer.join()
+        assert client.usage().calls == 1
+        assert stream.response.finish_reason == "stop"
+        assert got in ([None], [stream.response])
+        assert chat.usage.output_tokens == 2
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_answer_that_has_ended_is_whole_whichever_task_interrupts(emu: Emulator, late: None, backend: str):
+
+    async def main() -> None:
+        async with lr.AsyncClient(config(emu), env={}) as client:
+            chat = client.conversation()
+
+            async def kill() -> None:
+                await anyio.sleep(0.1)
+                assert await chat.interrupt() in (None, stream.response)
+
+            async with anyio.create_task_group() as group, chat.stream("Hi") as stream:
+                async for event in stream:
+                    if isinstance(event, lr.TextDelta) and event.text == "b":
+                        group.start_soon(kill)
+            assert client.usage().calls == 1
+            assert stream.response.finish_reason == "stop"
+            assert chat.usage.output_tokens == 2
+
+    anyio.run(main, backend=backend)
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_another_task_interrupts_a_stream_that_waits(emu: Emulator, backend: str):
     emu.replies(Reply(chunks=["Once ", "upon "], chunk_delay=30), "Yes?")
@@ -192,8 +254,9 @@ def test_another_task_interrupts_a_stream_that_waits(emu: Emulator, backend: str
                     async with chat.stream("Tell me a story") as stream:
                         async for piece in stream.text():
                             spoken.append(piece)
-            assert said(chat.messages) == [("user", "Tell me a story"), ("assistant", "Once ")]
-            assert (await chat.send("Wait")).text == "Yes?"
+                    # At once: the listener has not come back from interrupting yet.
+                    assert said(chat.messages) == [("user", "Tell me a story"), ("assistant", "Once ")]
+                    assert (await chat.send("Wait")).text == "Yes?"
 
     anyio.run(main, backend=backend)
 

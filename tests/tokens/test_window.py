@@ -193,6 +193,20 @@ async def test_the_hosts_own_word_still_moves_on_to_the_next(api: Api, emu: Emul
     assert (failed.error.type, done.target) == ("ContextLengthError", f"bedrock:{SCOUT}")
 
 
+async def test_a_hosts_own_word_is_no_passing_over(api: Api):
+    with Emulator(context={"openai": 500, "huggingface": 500}) as emu:
+        made = config(emu, "openai", "huggingface")
+        async with api.client(made) as client:
+            with pytest.raises(lr.ContextLengthError) as one:
+                await client.chat(words(5_000), model=f"openai:{SCOUT}")
+            with pytest.raises(lr.AllTargetsFailedError) as all_of_them:
+                await client.chat(words(5_000))
+        assert len(emu.requests) == 3
+    assert [attempt.target for attempt in one.value.attempts] == [f"openai:{SCOUT}"]
+    assert len(all_of_them.value.attempts) == 2
+    assert isinstance(all_of_them.value.last, lr.ContextLengthError)
+
+
 # -- fit= -------------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +218,7 @@ def history(turns: int, size: int) -> list[lr.Message]:
 
 
 async def test_trim_leaves_out_the_oldest_turns(api: Api, emu: Emulator, installed: bool, tokenizer: Tokenizer):
-    asked = history(10, 1_000)
+    asked = history(12, 500)
     async with api.client(config(emu, "openai", window=10_000)) as client:
         reply = await client.chat(asked, system="Be brief.", fit="trim", max_tokens=500)
     system, *turns = sent(emu)
@@ -216,7 +230,7 @@ async def test_trim_leaves_out_the_oldest_turns(api: Api, emu: Emulator, install
     assert count(prompt, tokenizer).tokens + 500 <= 10_000
     (notice,) = reply.warnings
     assert notice.code == "history_trimmed"
-    assert notice.message.startswith(f"{21 - kept} of 22 messages left out, oldest first, so that openai:")
+    assert notice.message.startswith(f"{25 - kept} of 26 messages left out, oldest first, so that openai:")
     if installed:  # no more than had to
         more = ChatRequest(messages_from(asked[-kept - 2 :], system_text="Be brief."))
         assert count(more, tokenizer).tokens + 500 + 16 > 10_000
