@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 from tests.parity import matrix
 from tests.parity.matrix import CELLS, COLUMNS, Cell, Column, Variant, World
+from tests.parity.obedient import Obedient
+
+import llamaroute as lr
 
 TRIALS = list(matrix.trials())
 
@@ -54,6 +57,21 @@ def test_no_quirk_is_forgotten(column: Column) -> None:
 
 def test_the_docs_show_the_table() -> None:
     assert matrix.documented() == matrix.DOCS.read_text("utf-8"), "python -m tests.parity.matrix --write"
+
+
+def test_an_empty_stream_is_asked_again() -> None:
+    """Workers AI's, for an account whose `features` say that tools stream there."""
+    model = Obedient()
+    column = Column("cf", "", "cloudflare", "llama-4-scout", {"api": "native", "features": {"stream_tools": "native"}})
+    with (
+        matrix.answering(column, Variant(("empty-stream-with-tools",)), model) as (config, _),
+        lr.Client(config) as client,
+        client.stream("What is the capital of Peru?", tools=matrix.TOOLS) as stream,
+    ):
+        text = "".join(stream.text())
+    assert text == stream.response.text == "The capital of Peru is Lima, on the coast of the Pacific."
+    assert "empty_stream_repaired" in [notice.code for notice in stream.response.warnings]
+    assert len(model.asked) == 2
 
 
 # ── a wrong cell is noticed ──
