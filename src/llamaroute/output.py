@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import PydanticUserError, ValidationError
 from pydantic_core import from_json
@@ -24,6 +24,9 @@ __all__ = ["OutputSpec", "output_spec"]
 _FENCE = r"(?s)```[a-zA-Z]*[ \t]*\n(.*?)\n?[ \t]*```"
 
 
+Check: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], tuple[str, ...]]]
+
+
 @dataclass(slots=True, eq=False)
 class OutputSpec:
     """What `output=` asked for.
@@ -35,6 +38,8 @@ class OutputSpec:
     schema: JsonSchema
     adapter: TypeAdapter[Any] | None
     wrapped: bool
+    check: Check | None = None
+    """Holds a value against a JSON Schema that is no type: the value as the schema wants it, and what is wrong."""
 
     def read(self, response: ChatResponse[Any]) -> Any:
         """The validated value of an answer.
@@ -52,7 +57,7 @@ class OutputSpec:
         if self.wrapped and isinstance(value, dict) and value.keys() == {"value"}:
             value = value["value"]
         if self.adapter is None:
-            return value
+            return value if self.check is None else self._checked(value, response, self.check)
         try:
             return self.adapter.validate_python(value)
         except ValidationError as error:
@@ -60,6 +65,19 @@ class OutputSpec:
             raise OutputValidationError(
                 f"the answer does not fit {self.schema.name}: {'; '.join(lines)}", reply=response, errors=lines
             ) from None
+
+    def _checked(self, value: Any, response: ChatResponse[Any], check: Check) -> Any:
+        schema = self.schema.schema
+        errors: tuple[str, ...] = ()
+        if isinstance(value, dict):
+            value, errors = check(value, schema)
+        elif schema.get("type") == "object":
+            errors = (f"must be an object, not {type(value).__name__}",)
+        if errors:
+            raise OutputValidationError(
+                f"the answer does not fit {self.schema.name}: {'; '.join(errors)}", reply=response, errors=list(errors)
+            )
+        return value
 
     def partial(self, text: str) -> Any:
         """What the text so far holds, as plain JSON data; None before anything can be read."""

@@ -134,6 +134,10 @@ class Runtime:
             InputError, ConfigError, CapabilityError: see `resolve`; nothing is sent.
         """
         spec = None if output is None else output_spec(output)
+        if spec is not None and spec.adapter is None:
+            from .parity.tool_arguments import coerce
+
+            spec.check = coerce
         request = request_from(input, options, spec)
         found = self._found(given_model(options.get("model")))
         candidates = found.candidates

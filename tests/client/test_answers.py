@@ -503,3 +503,19 @@ async def test_interrupt_after_the_end_changes_nothing(api: Api, emu: Emulator):
     async with api.client(config(emu)) as client, client.stream("Hi") as stream:
         await events_of(stream)
         assert (await stream.interrupt()).finish_reason == "stop"
+
+
+async def test_a_json_schema_without_a_type_is_held_against_the_answer_too(api: Api, emu: Emulator):
+    """Small models that are asked for JSON in words write the schema itself, which is JSON."""
+    schema = {"title": "place", "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    emu.replies('{"type": "object", "properties": {}}', '{"city": "Oslo"}')
+    async with api.client(config(emu)) as client:
+        reply = await client.chat("Where?", output=schema)
+    assert reply.output == {"city": "Oslo"}
+    assert [notice.code for notice in reply.warnings] == ["output_repaired"]
+    told = emu.requests[-1].json["messages"][-1]["content"]
+    assert "city: is missing" in told
+    emu.replies("[1]", "[1]")
+    async with api.client(config(emu)) as client:
+        with pytest.raises(lr.OutputValidationError, match="must be an object, not list"):
+            await client.chat("Where?", output=schema)

@@ -188,6 +188,7 @@ def test_the_id_is_that_of_the_first_chunk_that_has_one(first: str) -> None:
         ([END, {"response": "", "usage": USAGE}], (21, 6, 27)),  # a stray event of Cloudflare's native form
         ([END, chunk(usage=None)], None),
         ([END, chunk(usage={})], None),
+        ([END, chunk(usage=dict.fromkeys(USAGE))], None),  # Cloudflare: an object of nulls says nothing
     ],
 )
 def test_usage(events: list[dict[str, Any]], usage: tuple[int, int, int] | None) -> None:

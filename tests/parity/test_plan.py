@@ -71,6 +71,15 @@ AUTO_ONLY: dict[str, Support] = {
             True,
             {"stream": "native", "tools": "schema", "stream_tools": "plain-call"},
         ),
+        # a schema allows one call in an answer
+        (NO_TOOLS, {"tools": (TOOL,), "parallel_tool_calls": True}, False, {"tools": "prompt"}),
+        (NO_TOOLS, {"tools": (TOOL,), "parallel_tool_calls": False}, False, {"tools": "schema"}),
+        (
+            NO_TOOLS,
+            {"tools": (TOOL,), "parallel_tool_calls": True, "tool_choice": "required"},
+            False,
+            {"tools": "schema", "forced_tools": "schema"},
+        ),
         # tools and JSON in one request: a schema would leave no room for calls
         (NO_TOOLS, {"tools": (TOOL,), "output": SCHEMA}, False, {"tools": "prompt", "json_schema": "prompt"}),
         # Azure: neither tools nor schemas

@@ -301,11 +301,16 @@ def finish_reason(raw: str | None, called: bool) -> FinishReason:
 
 
 def usage_in(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The usage object, if it says anything; Groq puts it under `x_groq` in streams."""
+    """The usage object, if it says anything; Workers AI sends null for numbers it does not have. Groq puts it under
+    `x_groq` in streams."""
     usage = chunk.get("usage")
     if not usage and isinstance(groq := chunk.get("x_groq"), Mapping):
         usage = groq.get("usage")
-    return usage if isinstance(usage, Mapping) and usage else None
+    counts = isinstance(usage, Mapping) and any(usage.get(name) is not None for name in _COUNTS)
+    return usage if counts else None
+
+
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:

@@ -67,7 +67,10 @@ def _steps(request: ChatRequest, target: Target, *, tools: bool, stream: bool) -
     forced = tools and request.tool_choice != "auto"
     if stream:
         need("stream", "plain-call")
-    schema_calls = has("json_schema") == "native" and request.output is None
+    # A schema allows one call in an answer; who asks for several in so many words gets them by the prompt. A call that
+    # must be made is worth more than several that may.
+    several = request.parallel_tool_calls is True and not forced
+    schema_calls = has("json_schema") == "native" and request.output is None and not several
     if tools:
         need("tools", "schema" if schema_calls else "prompt")
         native = has("tools") == "native"

@@ -275,8 +275,9 @@ def _transformed(decoder: StreamDecoder, call: Call) -> StreamDecoder:
     return decoder
 
 
-_PIECE = re.compile(r"(?s).{1,24}\S*\s*")
-"""A few words; a word is not parted from the space behind it."""
+_PIECE = re.compile(r"(?s).{1,24}\S{0,24}\s*")
+"""A few words; a word is not parted from the space behind it. Compact JSON, and languages without spaces, have no words
+of this kind and come in pieces all the same."""
 
 
 def reply_events(response: ChatResponse[object]) -> Iterator[DecoderEvent]:
