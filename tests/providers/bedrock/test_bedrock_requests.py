@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import llamaroute as lr
 from llamaroute.errors import CapabilityError
 from llamaroute.providers.bedrock import SPEC
 from llamaroute.spi import Target
-from llamaroute.types.messages import user
 from llamaroute.types.parts import Image
 from llamaroute.types.request import ChatRequest
 from tests.providers.wires import WEATHER, ask, json_of, support, target_of
