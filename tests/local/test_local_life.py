@@ -213,14 +213,13 @@ def test_async_answers_leave_the_loop_free(loop: str, settings: Any) -> None:
     async def main() -> None:
         transport = AsyncLocalTransport(settings(parallel=2), account="local")
         await collect(transport, chat())  # loading holds the interpreter's lock
-        longest, over = 0.0, anyio.Event()
+        ticks, over = 0, anyio.Event()
 
         async def tick() -> None:
-            nonlocal longest
+            nonlocal ticks
             while not over.is_set():
-                started = time.monotonic()
                 await anyio.sleep(0.001)
-                longest = max(longest, time.monotonic() - started)
+                ticks += 1
 
         results: list[tuple[int, bytes]] = []
 
@@ -234,7 +233,7 @@ def test_async_answers_leave_the_loop_free(loop: str, settings: Any) -> None:
                     group.start_soon(one, stream)
             over.set()
         assert [status for status, _ in results] == [200] * 4
-        assert longest < 0.5
+        assert ticks > 50, "other tasks went on all the while"
         await transport.aclose()
 
     anyio.run(main, backend=loop)

@@ -46,12 +46,12 @@ def stream(transport: LocalTransport, request: ChatRequest) -> Any:
     target = target_of(transport.engine.options)
     wire = SPEC.adapter.build_request(forced_tools.rewrite(request), target, stream=True)
     response = transport.open(send(wire.body))
-    decoder = forced_tools.CallsFromJson(SPEC.adapter.stream_decoder(request, target), request)
+    decoder, transform = SPEC.adapter.stream_decoder(request, target), forced_tools.CallsFromJson(request)
     seen = []
     while data := response.read(soon(), "idle"):
-        seen += decoder.feed(data)
+        seen += transform.convert(decoder.feed(data))
     response.close()
-    return fold([*seen, *decoder.close()])
+    return fold([*seen, *transform.convert(decoder.close())])
 
 
 @pytest.mark.parametrize("choice", ["required", "get_weather"])

@@ -7,12 +7,14 @@ of the same pieces as a scripted one, so every host's wire format is written aro
 from __future__ import annotations
 
 import asyncio
+import atexit
 import http.client
 import importlib
 import json
 import os
 import secrets
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,6 +112,16 @@ def _event_data(response: http.client.HTTPResponse) -> Iterator[str]:
         yield "\n".join(data)
 
 
+_alive: weakref.WeakSet[GgufModel] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """An engine that is still there when the interpreter ends may keep the process from ending."""
+    for model in list(_alive):
+        model.close()
+
+
 class GgufModel:
     """A GGUF file run by llama.cpp in this process (`pip install xllamacpp`); `mmproj` adds the vision tower.
 
@@ -127,8 +139,7 @@ class GgufModel:
         parallel: int = 1,
     ) -> None:
         # OpenMP reads these when the library is loaded. Without them its threads spin at barriers, and on a busy
-        # machine
-        # two threads are slower than one.
+        # machine two threads are slower than one.
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
@@ -145,6 +156,7 @@ class GgufModel:
         if mmproj is not None:
             params.mmproj.path = str(mmproj)
         self._server: Any = engine.Server(params)
+        _alive.add(self)
 
     def close(self) -> None:
         """Drop the engine."""
