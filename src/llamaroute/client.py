@@ -25,6 +25,7 @@ from .transport.base import AsyncTransport, Transport
 from .types.messages import Input
 from .types.plan import Plan
 from .types.response import ChatResponse
+from .types.routing import TargetHealth
 from .types.tools import Tool
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ class _Base(Generic[TransportT]):
         """What this client has used so far, as of now."""
         return self._runtime.used()
 
+    def health(self) -> tuple[TargetHealth, ...]:
+        """How the targets do that routes name or calls have asked: which cool down, why and how long, how fast they
+        answer, and how many calls are under way. A snapshot; see docs/routing.md."""
+        return self._runtime.health()
+
     def explain(
         self, input: Input, *, output: Any = None, stream: bool = False, **options: Unpack[ChatOptions]
     ) -> Plan:
@@ -105,7 +111,7 @@ class _Base(Generic[TransportT]):
             ConfigError: it is wrong; the old one stays in force.
         """
         fresh = Runtime(self._source, **self._options)
-        fresh.totals = self._runtime.totals
+        fresh.inherit(self._runtime)
         with self._lock:
             self._runtime = fresh
             self._by_options = {}
@@ -205,6 +211,7 @@ class Client(_Base[Transport]):
             transports, self._transports, self._by_options = self._transports, [], {}
         for _, transport in transports:
             transport.close()
+        self._runtime.gates.close()
 
     @overload
     def chat(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...
@@ -354,6 +361,7 @@ class AsyncClient(_Base[AsyncTransport]):
             transports, self._transports, self._by_options = self._transports, [], {}
         for _, transport in transports:
             await transport.aclose()
+        self._runtime.gates.close()
 
     @overload
     async def chat(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,17 +18,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import catalog
-from .arguments import ChatOptions, given_fit, given_model, given_policy, given_retries, given_timeout, request_from
+from .arguments import (
+    ChatOptions,
+    given_fit,
+    given_model,
+    given_policy,
+    given_priority,
+    given_retries,
+    given_timeout,
+    request_from,
+)
 from .catalog.prices import cost_of
 from .config.load import LoadedConfig, load_config
 from .config.models import Config
-from .errors import CapabilityError, InputError
+from .config.rules import rules_of, spending_of
+from .errors import CapabilityError, InputError, LlamarouteError
 from .layers.adapt import adapt
 from .layers.failover import failover
+from .layers.limits import limits as limits_layer
 from .layers.observe import observe
 from .layers.repair import repair
 from .layers.restream import restream
 from .layers.retry import RetryPolicy, retry
+from .layers.spending import Spending, spending
+from .layers.watch import watch
 from .layers.window import window
 from .media_io import FileAndNet
 from .output import output_spec
@@ -36,42 +50,32 @@ from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeo
 from .pipeline.exchange import exchange, read_body, send_signed
 from .pipeline.ops import Blocking, Plan
 from .registry import make_auth, provider_spec
+from .routing.policy import Rules, attribution, check, retired
 from .routing.resolve import Account, make_account, resolve
+from .routing.traffic import Traffic
 from .spi import Adapter, Auth, AuthSettings, EndpointLocator, Target, TokenCounter, WireResponse
+from .state.memory import MemoryCounter
+from .state.usage import Tally, Totals
+from .state.gates import Gates
 from .tokens import Counted, TextTokens, TokenCount, count, estimate, estimate_usage
 from .types.messages import Input
 from .types.plan import Plan as Explanation
 from .types.plan import PlannedTarget
 from .types.response import ChatResponse, Notice, Timing
+from .types.routing import Strategy, TargetHealth
 from .types.settings import RetrySettings, TimeoutSettings
 from .wire.headers import request_id
 
 if TYPE_CHECKING:
     from .pipeline.locate import Location
+    from .state.base import Counter
     from .types.discovery import Discovery, DiscoveryProblem
 
-__all__ = ["Runtime", "Totals"]
+__all__ = ["Runtime"]
 
 MAX_COUNT_BODY = 64 << 10
 DISCOVERY = 60.0
 """Seconds in which an account's control plane is asked, where nothing else is configured."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a client has used so far. `cost` sums what has a price; `unpriced` counts calls without one.
-
-    In `by_target`, a call counts where it was answered (a failed one where it began), an attempt where it was made.
-    """
-
-    calls: int = 0
-    failed: int = 0
-    attempts: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: Decimal = Decimal(0)
-    unpriced: int = 0
-    by_target: dict[str, Totals] = field(default_factory=dict)
 
 
 def media(call: Call, handler: Handler) -> Plan[Reply]:
@@ -88,6 +92,10 @@ class _Found(NamedTuple):
 
     candidates: tuple[Candidate, ...]
     notices: tuple[Notice, ...]
+    strategy: Strategy = "failover"
+    route: str | None = None
+    rules: Rules | None = None
+    spending: Spending | None = None
 
 
 class Runtime:
@@ -111,10 +119,11 @@ class Runtime:
             spec = provider_spec(options.kind, account=name)
             rows = catalog.rows(spec.name) if spec.catalog is None else catalog.parse(spec.catalog)
             self.accounts[name] = make_account(name, spec, options, rows, self.config.models)
-        ordered = (failover, window, restream, repair, adapt, media, retry, *layers, observe)
+        ordered = (failover, window, restream, repair, adapt, media, retry, spending, *layers, watch, observe)
         self.handler: Handler = compose(ordered, exchange)
-        self.totals = Totals()
-        self._totals_lock = threading.Lock()
+        self.tally = Tally()
+        self.counter: Counter = MemoryCounter()
+        self.traffic = Traffic(random.Random())
         self._env = env
         self._auths: dict[str, Auth] = {}
         self._auth_lock = threading.Lock()
@@ -159,7 +168,13 @@ class Runtime:
             output_retries=given_retries(options.get("output_retries", 1)),
             repair_calls=repair_calls,
             fit=given_fit(options.get("fit")),
+            priority=given_priority(options.get("priority", 0)),
             tokenizer=self.tokenizer,
+            strategy=found.strategy,
+            route=found.route,
+            rules=found.rules,
+            spending=found.spending,
+            traffic=self.traffic,
             complete=self.complete,
         )
 
@@ -172,9 +187,12 @@ class Runtime:
                 limits = _limits(route.timeout)
                 for candidate in candidates:
                     candidate.timeout = replace(candidate.timeout, **limits)
+                    candidate.weight = resolution.weights.get(candidate.target.name, 1.0)
                     if route.retry is not None:
                         candidate.retry = _policy(route.retry)
-            found = _Found(tuple(candidates), resolution.notices)
+            strategy: Strategy = "failover" if route is None else route.strategy
+            name = None if route is None else self.config.default if model is None else model
+            found = _Found(tuple(candidates), resolution.notices, strategy, name)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
         return found
@@ -187,7 +205,8 @@ class Runtime:
         timeout = Timeout(**limits) if limits else Timeout()
         flights = self._flights.setdefault(account.name, {})
         location = self._location(adapter, target)
-        return Candidate(target, adapter, self._auth(account), timeout, policy, flights, location)
+        gate = self.gates.gate(account.name, account.options)
+        return Candidate(target, adapter, self._auth(account), timeout, policy, flights, location, gate)
 
     def _location(self, adapter: Adapter, target: Target) -> Location | None:
         """Where the target's endpoint is, for hosts that have to be asked; shared by all that ask this client."""
@@ -359,34 +378,36 @@ class Runtime:
 
     def used(self) -> Totals:
         """A copy of the totals."""
-        with self._totals_lock:
-            by_target = {name: replace(totals) for name, totals in self.totals.by_target.items()}
-            return replace(self.totals, by_target=by_target)
+        return self.tally.totals()
+
+    def inherit(self, old: Runtime) -> None:
+        """Go on where the configuration before this one leaves off: totals, and what is known of targets."""
+        self.tally, self.counter = old.tally, old.counter
+        self._resolved.clear()
+        self.traffic = old.traffic
+        for name, account in old.accounts.items():
+            if name not in self.accounts or self.accounts[name].options != account.options:
+                self.traffic.forget(name)
+
+    def health(self) -> tuple[TargetHealth, ...]:
+        """How the targets do that routes name or calls have asked."""
+        now = time.monotonic()
+        targets: dict[str, Target] = {}
+        for route in self.config.routes:
+            with contextlib.suppress(LlamarouteError):  # a call that names the route is told
+                self._found(route)
+        for found in list(self._resolved.values()):
+            targets |= {candidate.target.name: candidate.target for candidate in found.candidates}
+        return tuple(self.traffic.snapshot(target, now) for target in targets.values())
 
     def count(self, call: Call, response: ChatResponse[Any] | None) -> None:
         """Add a call that has ended to the totals; None is one that failed."""
-        target = response.target if response is not None else call.target.name
-        with self._totals_lock:
-            for totals in (self.totals, self.totals.by_target.setdefault(target, Totals())):
-                totals.calls += 1
-                if response is None:
-                    totals.failed += 1
-                    for attempt in call.ledger.attempts:  # an answer that did not fit was paid for all the same
-                        if attempt.usage is not None:
-                            totals.input_tokens += attempt.usage.input_tokens
-                            totals.output_tokens += attempt.usage.output_tokens
-                        if attempt.cost is not None:
-                            totals.cost += attempt.cost.usd
-                    continue
-                totals.input_tokens += response.usage.input_tokens
-                totals.output_tokens += response.usage.output_tokens
-                if response.cost is None:
-                    totals.unpriced += 1
-                else:
-                    totals.cost += response.cost.usd
-            self.totals.attempts += len(call.ledger.attempts)
-            for attempt in call.ledger.attempts:  # each where it was made, whoever answered in the end
-                self.totals.by_target.setdefault(attempt.target, Totals()).attempts += 1
+        self.tally.count(call, response)
+
+    @property
+    def attribution(self) -> str:
+        """What the licences of the configured models want to be shown."""
+        return attribution(account.target(row) for account in self.accounts.values() for row in account.rows)
 
 
 def _limits(settings: TimeoutSettings | None) -> dict[str, float]:
