@@ -241,7 +241,7 @@ def touches(module: Module) -> Iterator[str]:
             continue
         owner = node.value
         name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
-        if node.attr in WORLD.get(name, ()):
+        if node.attr in WORLD.get(name, ()) and (module.name, node.attr) != (OWN_DATA, "listdir"):
             yield f"{module.name}:{node.lineno} uses {name}.{node.attr}"
         if node.attr in READS and module.name != OWN_DATA:
             yield f"{module.name}:{node.lineno} uses .{node.attr}"

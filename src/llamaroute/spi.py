@@ -104,6 +104,8 @@ class ProviderSettings(BaseModel):
     """Proxy URL; without it, the usual environment variables count."""
     features: dict[Feature, Support] = Field(default_factory=dict)
     """Override what the catalogue says a host can do."""
+    region: str | None = None
+    """Where the account's models run, for `[policy]`. Default: not known."""
 
     @field_validator("headers")
     @classmethod

@@ -11,6 +11,7 @@ from .errors import InputError, LlamarouteError, OutputValidationError, Provider
 from .pipeline.core import Call, Finisher, Outcome, Reply
 from .pipeline.exchange import redact
 from .spi import DecoderEvent
+from .tokens import estimate_usage
 from .types.events import (
     FailedOver,
     Finished,
@@ -81,7 +82,9 @@ class StreamState:
             for candidate in self.call.candidates:
                 if candidate.target.name == self.reply.target.name:
                     redact(error, candidate, self.call.ledger.signed)
-        return Outcome(self.answer.usage, error, interrupted)
+        usage = self.answer.usage
+        came = None if usage is not None else estimate_usage(self.call.request, self.answer.response()).output_tokens
+        return Outcome(usage, error, interrupted, came)
 
     def settle(self, *, interrupted: bool) -> None:
         """Make the response of what came. Finishers have run: the ledger is complete."""

@@ -105,7 +105,7 @@ class Ledger:
     """When the last request went out."""
     first_token: float | None = None
     spent: int = 0
-    """Billionths of a US dollar that the call has cost so far, or that are set aside for it; see `layers/spending.py`."""
+    """Billionths of a US dollar that the call has cost, or that are set aside for it; see `layers/spending.py`."""
     signed: Mapping[str, str] | None = field(default=None, repr=False)
     """Headers of the last request as they were sent, credentials and all."""
 

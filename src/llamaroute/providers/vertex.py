@@ -549,6 +549,8 @@ def _deployed(row: ModelRow, options: VertexSettings) -> ModelRow:
         default_max_tokens=kept("default_max_tokens"),
         input_price=kept("input_price"),
         output_price=kept("output_price"),
+        end_of_life=kept("end_of_life"),
+        regions=(Place.of(options).region,),
         known=row.known,
     )
 

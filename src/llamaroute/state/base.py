@@ -31,7 +31,7 @@ class Counter(Protocol):
         ...
 
     def settle(self, name: str, amount: int, until: float) -> None:
-        """Add `amount`, which may be below 0, to a sum. Never waits, never fails: it is called where a call has ended."""
+        """Add `amount`, which may be below 0, to a sum. Never waits and never fails: calls end there."""
         ...
 
     def total(self, name: str) -> int:
