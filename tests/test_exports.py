@@ -22,7 +22,7 @@ PUBLIC = """
     ModelRetiredError NotFoundError Notice OutputValidationError OverloadedError PayloadTooLargeError
     PermissionDeniedError Plan PlannedTarget PolicyError ProtocolError ProviderError QuotaExhaustedError
     RateLimitError ReasoningDelta RetryPolicy Retrying RunEvent RunResult RunStream ServerError Started Step Stream
-    StreamEvent StreamInterruptedError Text TextDelta Timeout TimeoutError Timing TokenCount TokenLogprob Tool
+    StreamEvent StreamInterruptedError TargetHealth Text TextDelta Timeout TimeoutError Timing TokenCount TokenLogprob Tool
     ToolCall ToolCallDelta ToolCallDone ToolCallStarted ToolError ToolResult Usage UsageReported Video __version__
     assistant system tool_result user
 """.split()  # noqa: SIM905

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .types.parts import Document, Image, Text, ToolCall, Video
     from .types.plan import Plan, PlannedTarget, Step
     from .types.response import Attempt, AttemptError, ChatResponse, Cost, Notice, Timing, TokenLogprob, Usage
+    from .types.routing import TargetHealth
     from .types.run import RunResult
     from .types.tools import JsonSchema, Tool
 
@@ -129,6 +130,7 @@ _HOME = {
     "types.parts": ("Document", "Image", "Text", "ToolCall", "Video"),
     "types.plan": ("Plan", "PlannedTarget", "Step"),
     "types.response": ("Attempt", "AttemptError", "ChatResponse", "Cost", "Notice", "Timing", "TokenLogprob", "Usage"),
+    "types.routing": ("TargetHealth",),
     "types.run": ("RunResult",),
     "types.tools": ("JsonSchema", "Tool"),
 }
@@ -196,6 +198,7 @@ __all__ = [
     "Stream",
     "StreamEvent",
     "StreamInterruptedError",
+    "TargetHealth",
     "Text",
     "TextDelta",
     "TimeoutError",

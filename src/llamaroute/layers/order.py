@@ -71,8 +71,8 @@ class Queue:
         return f" (not asked, because they cool down: {names})" if names else ""
 
 
-def ordered(call: Call) -> tuple[Candidate, ...]:
-    """The call's candidates in the order of its strategy."""
+def ordered(call: Call, *, likely: bool = False) -> tuple[Candidate, ...]:
+    """The call's candidates in the order of its strategy; with `likely`, without drawing or taking a turn."""
     traffic = call.traffic
     if call.strategy == "failover" or traffic is None or len(call.candidates) < 2:
         return call.candidates
@@ -87,6 +87,7 @@ def ordered(call: Call) -> tuple[Candidate, ...]:
         route=call.route or "",
         traffic=traffic,
         now=call.ledger.now,
+        likely=likely,
     )
     return (*first, *(candidate for candidate in call.candidates if candidate not in first))
 

@@ -18,7 +18,7 @@ from .traffic import FRESH, Traffic
 
 __all__ = ["order", "price"]
 
-EXPLORE = 0.05
+EXPLORE = 0.02
 """Share of calls in which `lowest-latency` asks another target than the fastest first."""
 ANSWER = 400
 """Tokens that an answer is taken to have, for comparing prices, where the request sets no lower limit."""
@@ -50,6 +50,7 @@ def order(
     route: str,
     traffic: Traffic,
     now: float,
+    likely: bool = False,
 ) -> tuple[T, ...]:
     """The order for one call. Ties stay as configured.
 
@@ -61,6 +62,7 @@ def order(
         route: whose turns are counted.
         traffic: what is known of the targets.
         now: the moment.
+        likely: give the most likely order; nothing is drawn and no turn is taken.
     """
     if len(choices) < 2:
         return tuple(choices)
@@ -68,17 +70,24 @@ def order(
         case "failover":
             return tuple(choices)
         case "weighted":
+            if likely:
+                return _by(choices, lambda choice: -choice.weight)
             # Drawn without putting back, each by its share of what is left (Efraimidis and Spirakis, 2006).
             return _by(choices, lambda choice: -log(1.0 - traffic.dice.random()) / choice.weight)
         case "round-robin":
-            return _round_robin(choices, traffic.turns.setdefault(route, {}))
+            behind = traffic.turns.setdefault(route, {})
+            return _round_robin(choices, dict(behind) if likely else behind)
         case "least-busy":
             return _by(choices, lambda choice: len(traffic.load(choice.target.name).flying) / choice.weight)
         case "cheapest":
             tokens = estimate_tokens(request)
             return _by(choices, lambda choice: price(choice.target, request, tokens))
         case "lowest-latency":
-            return _lowest_latency(choices, stream, traffic, now)
+            ranked = _by_latency(choices, stream, traffic, now)
+            if likely or traffic.dice.random() >= EXPLORE:
+                return ranked
+            place = 1 + int(traffic.dice.random() * (len(ranked) - 1))
+            return (ranked[place], *ranked[:place], *ranked[place + 1 :])
 
 
 def price(target: Target, request: ChatRequest, tokens: int) -> float:
@@ -104,7 +113,7 @@ def _round_robin(choices: Sequence[T], behind: dict[str, float]) -> tuple[T, ...
     return (*choices[place:], *choices[:place])
 
 
-def _lowest_latency(choices: Sequence[T], stream: bool, traffic: Traffic, now: float) -> tuple[T, ...]:
+def _by_latency(choices: Sequence[T], stream: bool, traffic: Traffic, now: float) -> tuple[T, ...]:
     """The fastest first. One that is not known is tried first, unless a call is on its way there already; what was
     seen long ago counts as faster and faster, so that a target that was slow once gets another chance."""
 
@@ -116,8 +125,4 @@ def _lowest_latency(choices: Sequence[T], stream: bool, traffic: Traffic, now: f
         age = max(0.0, now - speed.at)
         return speed.seconds if load.flying else speed.seconds * exp(-age / FRESH)
 
-    ranked = _by(choices, seconds)
-    if traffic.dice.random() >= EXPLORE:
-        return ranked
-    place = 1 + int(traffic.dice.random() * (len(ranked) - 1))
-    return (ranked[place], *ranked[:place], *ranked[place + 1 :])
+    return _by(choices, seconds)
