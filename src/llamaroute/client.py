@@ -17,8 +17,9 @@ from .config.models import Config
 from .drivers import AsyncDriver, Driver
 from .errors import CapabilityError, ConfigError, LlamarouteError
 from .pipeline.core import Layer, Reply, Timeout
-from .runtime import Runtime, Totals
+from .runtime import Runtime
 from .spi import ProviderSettings, Target
+from .state.usage import Totals
 from .streams import AsyncStream, Stream
 from .tokens import TokenCount
 from .transport.base import AsyncTransport, Transport
@@ -82,8 +83,15 @@ class _Base(Generic[TransportT]):
         """Where it is from: the file's path, `environment variables`, or `config` when it was passed as an object."""
         return self._runtime.loaded.origin
 
+    @property
+    def attribution(self) -> str:
+        """What the licences of the configured models want to be shown to your users, such as "Built with Llama"; empty
+        when they want nothing. See docs/policy.md."""
+        return self._runtime.attribution
+
     def usage(self) -> Totals:
-        """What this client has used so far, as of now."""
+        """What this client has used so far, as of now: calls, tokens and dollars, also by target, provider, route and
+        day."""
         return self._runtime.used()
 
     def health(self) -> tuple[TargetHealth, ...]:

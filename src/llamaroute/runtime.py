@@ -12,8 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,11 +31,13 @@ from .catalog.prices import cost_of
 from .config.load import LoadedConfig, load_config
 from .config.models import Config
 from .config.rules import rules_of, spending_of
-from .errors import CapabilityError, InputError, LlamarouteError
+from .errors import CapabilityError, InputError, LlamarouteError, ModelRetiredError, PolicyError
 from .layers.adapt import adapt
 from .layers.failover import failover
 from .layers.limits import limits as limits_layer
 from .layers.observe import observe
+from .layers.order import ordered
+from .layers.policy import permit
 from .layers.repair import repair
 from .layers.restream import restream
 from .layers.retry import RetryPolicy, retry
@@ -50,13 +51,13 @@ from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeo
 from .pipeline.exchange import exchange, read_body, send_signed
 from .pipeline.ops import Blocking, Plan
 from .registry import make_auth, provider_spec
-from .routing.policy import Rules, attribution, check, retired
+from .routing.policy import Rules, attribution
 from .routing.resolve import Account, make_account, resolve
 from .routing.traffic import Traffic
 from .spi import Adapter, Auth, AuthSettings, EndpointLocator, Target, TokenCounter, WireResponse
+from .state.gates import Gates
 from .state.memory import MemoryCounter
 from .state.usage import Tally, Totals
-from .state.gates import Gates
 from .tokens import Counted, TextTokens, TokenCount, count, estimate, estimate_usage
 from .types.messages import Input
 from .types.plan import Plan as Explanation
@@ -119,7 +120,22 @@ class Runtime:
             spec = provider_spec(options.kind, account=name)
             rows = catalog.rows(spec.name) if spec.catalog is None else catalog.parse(spec.catalog)
             self.accounts[name] = make_account(name, spec, options, rows, self.config.models)
-        ordered = (failover, window, restream, repair, adapt, media, retry, spending, *layers, watch, observe)
+        self.gates = Gates()
+        self.gates.configure(self.config.providers, self.config.limits, self.config.state)
+        ordered = (
+            failover,
+            window,
+            restream,
+            repair,
+            adapt,
+            media,
+            retry,
+            limits_layer,
+            spending,
+            *layers,
+            watch,
+            observe,
+        )
         self.handler: Handler = compose(ordered, exchange)
         self.tally = Tally()
         self.counter: Counter = MemoryCounter()
@@ -192,7 +208,8 @@ class Runtime:
                         candidate.retry = _policy(route.retry)
             strategy: Strategy = "failover" if route is None else route.strategy
             name = None if route is None else self.config.default if model is None else model
-            found = _Found(tuple(candidates), resolution.notices, strategy, name)
+            rules, budgets = rules_of(self.config, name), spending_of(self.config, name, self.counter)
+            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
         return found
@@ -266,16 +283,17 @@ class Runtime:
         """What a call would do: the same decisions that its layers would make."""
         could = self._could_serve(call)
         planned: list[PlannedTarget] = []
-        for candidate in call.candidates:
+        for candidate in ordered(call, likely=True):
             target = candidate.target
             try:
+                permit(call, target)
                 steps = plan(call.request, target, stream=call.stream)
                 planned.append(PlannedTarget(target.name, target.model_id, steps))
-            except CapabilityError as error:
+            except (CapabilityError, PolicyError, ModelRetiredError) as error:
                 others = tuple(name for name in could if name != target.name)
                 planned.append(PlannedTarget(target.name, target.model_id, refused=str(error), could_serve=others))
         name = self.config.default if route is None else route
-        return Explanation(tuple(planned), name if name in self.config.routes else None)
+        return Explanation(tuple(planned), name if name in self.config.routes else None, call.strategy)
 
     def suggest(self, call: Call, error: CapabilityError) -> None:
         """Complete a refusal with the configured targets that could serve the request."""
@@ -291,7 +309,8 @@ class Runtime:
             for target in map(account.target, account.rows):
                 if target.name in asked or target.name in could:
                     continue
-                with contextlib.suppress(CapabilityError):
+                with contextlib.suppress(CapabilityError, PolicyError, ModelRetiredError):
+                    permit(call, target)
                     plan(call.request, target, stream=call.stream)
                     could.append(target.name)
         return could
@@ -384,6 +403,8 @@ class Runtime:
         """Go on where the configuration before this one leaves off: totals, and what is known of targets."""
         self.tally, self.counter = old.tally, old.counter
         self._resolved.clear()
+        self.gates = old.gates  # what waits there goes on to wait
+        self.gates.configure(self.config.providers, self.config.limits, self.config.state)
         self.traffic = old.traffic
         for name, account in old.accounts.items():
             if name not in self.accounts or self.accounts[name].options != account.options:
