@@ -223,7 +223,7 @@ class Runtime:
         flights = self._flights.setdefault(account.name, {})
         location = self._location(adapter, target)
         gate = self.gates.gate(account.name, account.options)
-        return Candidate(target, adapter, self._auth(account), timeout, policy, flights, location, gate)
+        return Candidate(target, adapter, self._auth(account), timeout, policy, flights, location, gate=gate)
 
     def _location(self, adapter: Adapter, target: Target) -> Location | None:
         """Where the target's endpoint is, for hosts that have to be asked; shared by all that ask this client."""
