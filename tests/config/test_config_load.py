@@ -305,9 +305,8 @@ def test_dump_keeps_secrets_and_the_settings_own_keys(load) -> None:
         ({"models": {"m": {"context_window": 0}}}, "models.m.context_window: should be greater than or equal to 1"),
         ({"images": {"redirects": -1}}, "images.redirects: should be greater than or equal to 0"),
         ({"limits": {"box": {"concurrency": 1}}}, "limits: this version of llamaroute does not know this key yet"),
-        ({"routes": {"r": {"targets": ["box:m"], "strategy": "cheapest"}}},
-         "routes.r.strategy: this version of llamaroute does not know 'cheapest' yet"),
-        ({"routes": {"r": {"targets": ["box:m"], "strategy": "cheep"}}}, "routes.r.strategy: should be 'failover'"),
+        ({"routes": {"r": {"targets": ["box:m"], "strategy": "cheep"}}}, "routes.r.strategy: should be 'failover', "
+         "'weighted', 'round-robin', 'lowest-latency', 'cheapest' or 'least-busy'"),
     ],
 )  # fmt: skip
 def test_one_problem(fails, data, message) -> None:

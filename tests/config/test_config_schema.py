@@ -95,7 +95,7 @@ BASE = {"providers": {"cloud": {"account_id": "a"}}}
         ({"routes": {"r": {}}}, "$.routes.r"),
         ({"routes": {"r": {"targets": []}}}, "$.routes.r.targets"),
         ({"routes": {"r": {"targets": ["a"], "hedge": {}}}}, "$.routes.r"),
-        ({"routes": {"r": {"targets": ["a"], "strategy": "cheapest"}}}, "$.routes.r.strategy"),
+        ({"routes": {"r": {"targets": ["a"], "strategy": "cheepest"}}}, "$.routes.r.strategy"),
         ({"images": {"redirects": -1}}, "$.images.redirects"),
         ({"profiles": {"p": {"profiles": {}}}}, "$.profiles.p"),
     ],
