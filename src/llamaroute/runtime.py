@@ -138,7 +138,7 @@ class Runtime:
         )
         self.handler: Handler = compose(ordered, exchange)
         self.tally = Tally()
-        self.counter: Counter = MemoryCounter()
+        self.counter = _counter(self.gates)
         self.traffic = Traffic(random.Random())
         self._env = env
         self._auths: dict[str, Auth] = {}
@@ -256,12 +256,12 @@ class Runtime:
         usage = response.usage
         warnings = [*ledger.notices, *(notice for notice in response.warnings if notice not in ledger.notices)]
         if usage.estimated:
-            usage = estimate_usage(call.request, response)
             warnings.append(
                 Notice("usage_estimated", f"{target.name} reported no usage; the numbers are estimates", "usage")
             )
-            if ledger.attempts:
-                ledger.attempts[-1] = replace(ledger.attempts[-1], usage=usage, cost=cost_of(usage, target.row))
+            if not usage.total_tokens:  # a stream: what is in the ledger was estimated from the request as it was sent
+                rows = (a.usage for a in reversed(ledger.attempts) if a.target == target.name and a.usage is not None)
+                usage = next(rows, None) or estimate_usage(call.request, response)
         return response.model_copy(
             update={
                 "usage": usage,
@@ -401,10 +401,11 @@ class Runtime:
 
     def inherit(self, old: Runtime) -> None:
         """Go on where the configuration before this one leaves off: totals, and what is known of targets."""
-        self.tally, self.counter = old.tally, old.counter
-        self._resolved.clear()
+        self.tally = old.tally
+        shared = old.gates.state
         self.gates = old.gates  # what waits there goes on to wait
         self.gates.configure(self.config.providers, self.config.limits, self.config.state)
+        self.counter = old.counter if self.gates.state is shared else _counter(self.gates)
         self.traffic = old.traffic
         for name, account in old.accounts.items():
             if name not in self.accounts or self.accounts[name].options != account.options:
@@ -429,6 +430,15 @@ class Runtime:
     def attribution(self) -> str:
         """What the licences of the configured models want to be shown."""
         return attribution(account.target(row) for account in self.accounts.values() for row in account.rows)
+
+
+def _counter(gates: Gates) -> Counter:
+    """Where sums are kept: where limits are."""
+    if gates.state is None:
+        return MemoryCounter()
+    from .state.redis import RedisCounter
+
+    return RedisCounter(gates.state)
 
 
 def _limits(settings: TimeoutSettings | None) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, ProviderError
+from ..errors import InputError, PolicyError, ProviderError
 from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.ops import Plan, Sleep
 from ..types.events import Retrying
@@ -65,11 +65,20 @@ def retry(call: Call, handler: Handler) -> Plan[Reply]:
     policy = call.retry
     attempt = 0
     began = call.ledger.now
+    failure: ProviderError | None = None
     while True:
         attempt += 1
         try:
             return (yield from handler(call))
+        except PolicyError as forbidden:
+            if failure is None:
+                raise
+            # What was asked has failed; that it may not be asked again is no news to tell instead.
+            call.ledger.history.pop()
+            call.ledger.notice(Notice("not_retried", f"{call.target.name} was not asked again: {forbidden}", "policy"))
+            raise failure from None
         except ProviderError as error:
+            failure = error
             call.ledger.blame(call.target, error)
             wait = _wait(policy, error, attempt, began, call)
             if wait is None or not _may(call):
