@@ -74,7 +74,8 @@ class Tally:
 
     def count(self, call: Call, response: ChatResponse[Any] | None) -> None:
         """Add a call that has ended; None is one that failed."""
-        target = call.target.name if response is None else response.target
+        asked = call.ledger.attempts[0].target if call.ledger.attempts else call.target.name
+        target = asked if response is None else response.target
         with self._lock:
             for totals in self._of_call(call, target):
                 totals.calls += 1
