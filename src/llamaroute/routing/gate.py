@@ -19,6 +19,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 __all__ = ["AGEING", "Answer", "Bucket", "Ended", "Gate", "Left", "Limits", "Refused", "Shared", "Ticket", "Wait"]
 
 WINDOW = 60.0
+ROUNDING = 1e-6
+"""Seconds that are none: clocks that count from a machine's start are no more exact than that."""
 BURST = 0.1
 """Share of a minute's limit that may go out at once. In no minute goes out more than the limit and this."""
 AGEING = 5.0
@@ -31,8 +33,8 @@ CUT = 0.5
 SLOWER, SLOWEST, RECOVERY = 0.8, 0.25, 60.0
 """What a 429 leaves of the pace, the least that is left of it, and the seconds in which all of it is back."""
 UNANSWERED = 0.25
-"""Seconds after which the shared limits are taken for gone. Their own timeouts are shorter; finding an address has none.
-"""
+"""Seconds after which the shared limits are taken for gone. Their own timeouts are shorter, but a name's look-up has
+none."""
 
 
 class Limits(NamedTuple):
@@ -64,6 +66,8 @@ class Bucket:
     burst: float
     full_at: float = float("-inf")
     """Moment at which the bucket will be full."""
+    was_full: float = float("-inf")
+    """Moment at which it last was, as far as anybody looked."""
 
     @classmethod
     def of(cls, per_minute: float, *, burst: float = BURST) -> Bucket:
@@ -73,15 +77,22 @@ class Bucket:
     def wait(self, amount: float, now: float, pace: float = 1.0, ahead: float = 0.0) -> float:
         """Seconds until `amount` may go out, with `ahead` before it."""
         each = WINDOW / (self.per_minute * pace)
-        return max(0.0, max(self.full_at, now) + (ahead + min(amount, self.burst) - self.burst) * each - now)
+        wait = max(self.full_at, now) + (ahead + min(amount, self.burst) - self.burst) * each - now
+        return wait if wait > ROUNDING else 0.0
 
     def take(self, amount: float, now: float, pace: float = 1.0) -> None:
         """`amount` goes out."""
+        if self.full_at <= now:
+            self.was_full = now
         self.full_at = max(self.full_at, now) + amount * WINDOW / (self.per_minute * pace)
 
-    def give(self, amount: float) -> None:
-        """So much less (or more, below 0) went out than was taken."""
-        self.full_at -= amount * WINDOW / self.per_minute
+    def give(self, amount: float, since: float) -> None:
+        """So much less (or more, below 0) went out than was taken at the moment `since`.
+
+        A bucket that has been full again since then owes nothing for it any more.
+        """
+        if amount < 0 or since >= self.was_full:
+            self.full_at -= amount * WINDOW / self.per_minute
 
     def empty(self, now: float) -> None:
         """Nothing may go out at once."""
@@ -93,6 +104,7 @@ class _Allowance:
     """What the host said is left of a limit, counted on. Comes back evenly where the host's limit is known."""
 
     remaining: float
+    since: float
     until: float
     each: float | None
     """Seconds in which one more is there again; None: all at once, at `until`."""
@@ -100,11 +112,15 @@ class _Allowance:
     """What is there in all: no request is asked to wait for more."""
 
     def wait(self, amount: float, now: float) -> float:
-        amount = min(amount, self.most)
-        if now >= self.until or self.remaining >= amount:
+        lacking = min(amount, self.most) - self.at(now)
+        if now >= self.until or lacking <= ROUNDING:
             return 0.0
         left = self.until - now
-        return left if self.each is None else min(left, (amount - self.remaining) * self.each)
+        return left if self.each is None else min(left, lacking * self.each)
+
+    def at(self, now: float) -> float:
+        """What is left by now."""
+        return self.remaining if self.each is None else self.remaining + (now - self.since) / self.each
 
 
 @dataclass(slots=True, eq=False)
@@ -168,8 +184,9 @@ class Shared(Protocol):
         """It has not answered in time."""
         ...
 
-    def tell(self, busy: int, tokens: int = 0, requests: int = 0, hold: float = 0.0) -> None:
-        """So many calls are under way; so many tokens and requests are given back; all stay away for so long."""
+    def tell(self, busy: int, tokens: int = 0, requests: int = 0, age: float = 0.0, hold: float = 0.0) -> None:
+        """So many calls are under way; so many tokens and requests are given back that were taken `age` seconds ago;
+        all stay away for so long."""
         ...
 
 
@@ -443,18 +460,19 @@ class Gate:
         # What a host refused, or was never sent, it did not count.
         used = 0 if ended.limited or not ended.sent else ended.used
         tokens = 0 if used is None else ticket.tokens - used
-        requests = 0 if ended.sent else 1
+        requests = 0 if ended.sent else 1  # a 429 is a request all the same
         if not ticket.shared:
             if self.requests is not None:
-                self.requests.give(requests)
+                self.requests.give(requests, ticket.began)
             if self.tokens is not None:
-                self.tokens.give(tokens)
+                self.tokens.give(tokens, ticket.began)
         hold = 0.0
         if self.limits.adaptive:
             hold = self._learn(ticket, ended, now)
         if self.shared is not None:
             self._poll = float("-inf")
-            self.shared.tell(self.busy, *((tokens, requests) if ticket.shared else (0, 0)), hold)
+            back = (tokens, requests) if ticket.shared else (0, 0)
+            self.shared.tell(self.busy, *back, now - ticket.began, hold)
         self._wake()
 
     def _learn(self, ticket: Ticket, ended: Ended, now: float) -> float:
@@ -492,8 +510,8 @@ class Gate:
         known = self._left.get(left.kind)
         if known is not None and now < known.until:
             # Answers overtake each other: those that are under way are not in what an older one says.
-            remaining = min(remaining, known.remaining) if known.until >= until else remaining
-        self._left[left.kind] = _Allowance(remaining, until, each, float(left.limit or 1))
+            remaining = min(remaining, known.at(now)) if known.until >= until else remaining
+        self._left[left.kind] = _Allowance(remaining, now, until, each, float(left.limit or 1))
 
     def hold(self, until: float) -> None:
         """Nobody goes out before then. Those that cannot wait so long are told at once."""

@@ -6,9 +6,10 @@ no longer than `routing.gate.UNANSWERED`; a server that does not answer is asked
 each process keeps to its share of the limits.
 
 Each account is one hash. `r` and `t` are the moments at which the buckets of requests and tokens are full (the server's
-clock; seconds), `h` the moment until which all stay away, and `p:<process>` what a process says of itself: when, and
-its calls under way. They are said whole each time, not counted up and down, so that nothing is lost when a process is
-killed (what it said lapses), or when the server starts again empty (all say it anew).
+clock; seconds), `fr` and `ft` those at which they last were, `h` the moment until which all stay away, and
+`p:<process>` what a process says of itself: when, and its calls under way. They are said whole each time, not counted
+up and down, so that nothing is lost when a process is killed (what it said lapses), or when the server starts again
+empty (all say it anew).
 """
 
 from __future__ import annotations
@@ -55,13 +56,14 @@ RESERVE = 0.25
 
 # KEYS[1] the account's hash. ARGV: process, its calls under way, requests a minute and their burst, tokens a minute and
 # theirs, calls that may be under way (each 0 for no limit), tokens asked for (below 0: nothing is asked for), whether
-# missing buckets are empty, tokens and requests given back, seconds to stay away, seconds after which a process lapses.
+# missing buckets are empty, tokens and requests given back and how many seconds ago they were taken, seconds to stay
+# away, seconds after which a process lapses.
 # Answers: granted, seconds to wait (below 0: until a call ends), processes.
 SCRIPT = """
 local key, me = KEYS[1], 'p:' .. ARGV[1]
 local a = {}
-for i = 2, 13 do a[i] = tonumber(ARGV[i]) end
-local mine, limit, asked, cold, lapse = a[2], a[7], a[8] >= 0, a[9] > 0, a[13]
+for i = 2, 14 do a[i] = tonumber(ARGV[i]) end
+local mine, limit, asked, cold, lapse = a[2], a[7], a[8] >= 0, a[9] > 0, a[14]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local all = redis.call('HGETALL', key)
@@ -83,31 +85,31 @@ end
 local function put(name, value)
     redis.call('HSET', key, name, string.format('%.6f', value))
 end
-if a[12] > 0 and now + a[12] > (at.h or 0) then
-    at.h = now + a[12]
+if a[13] > 0 and now + a[13] > (at.h or 0) then
+    at.h = now + a[13]
     put('h', at.h)
 end
 local function bucket(name, rate, burst, amount, back)
     if rate <= 0 then return 0, nil end
     local each = 60 / rate
     local full = at[name] or (cold and now + burst * each or now)
-    if back ~= 0 or not at[name] then
-        full = full - back * each
-        put(name, full)
-    end
-    full = math.max(full, now)
-    return full + (math.min(amount, burst) - burst) * each - now, full + amount * each
+    if back < 0 or (back > 0 and now - a[12] >= (at['f' .. name] or 0)) then full = full - back * each end
+    if back ~= 0 or not at[name] then put(name, full) end
+    local from = math.max(full, now)
+    return from + (math.min(amount, burst) - burst) * each - now, from + amount * each, full <= now
 end
-local wait_r, full_r = bucket('r', a[3], a[4], 1, a[11])
-local wait_t, full_t = bucket('t', a[5], a[6], math.max(a[8], 0), a[10])
+local wait_r, full_r, idle_r = bucket('r', a[3], a[4], 1, a[11])
+local wait_t, full_t, idle_t = bucket('t', a[5], a[6], math.max(a[8], 0), a[10])
 local granted, wait = 0, math.max(wait_r, wait_t, (at.h or 0) - now, 0)
-if asked and wait <= 0 then
+if asked and wait <= 0.000001 then
     if limit > 0 and busy + mine >= limit then
         wait = -1
     else
         granted, mine = 1, mine + 1
         if full_r then put('r', full_r) end
         if full_t then put('t', full_t) end
+        if idle_r then put('fr', now) end
+        if idle_t then put('ft', now) end
     end
 end
 redis.call('HSET', key, me, string.format('%.6f %d', now, mine))
@@ -135,7 +137,7 @@ class _Command:
 
     script: str
     key: str
-    arguments: tuple[object, ...]
+    arguments: tuple[str | float, ...]
     done: Callable[[Any], None] | None = None
 
 
@@ -369,11 +371,11 @@ class RedisAccount:
         self._state.put(self._said(busy, limits.concurrency or 0, tokens, done=done))
         self._asking += 1
 
-    def tell(self, busy: int, tokens: int = 0, requests: int = 0, hold: float = 0.0) -> None:
+    def tell(self, busy: int, tokens: int = 0, requests: int = 0, age: float = 0.0, hold: float = 0.0) -> None:
         """See `Shared`."""
         self._used = now = time.monotonic()
         if self._state.up or now - self._state.tried > AGAIN:
-            self._state.put(self._said(busy, tokens=tokens, requests=requests, hold=hold))
+            self._state.put(self._said(busy, tokens=tokens, requests=requests, age=age, hold=hold))
 
     def heartbeat(self) -> _Command:
         """Says again what was said."""
@@ -391,13 +393,14 @@ class RedisAccount:
         *,
         tokens: int = 0,
         requests: int = 0,
+        age: float = 0.0,
         hold: float = 0.0,
         done: Callable[[Any], None] | None = None,
     ) -> _Command:
         state = self._state
         arguments = (
-            state.process_id(), busy + self._asking, *self._rates, concurrency, asked, int(state.cold), tokens, requests,
-            hold, LAPSE,
+            state.process_id(), busy + self._asking, *self._rates, concurrency, asked, int(state.cold),
+            tokens, requests, age, hold, LAPSE,
         )  # fmt: skip
         return _Command(SCRIPT, self.key, arguments, done)
 
