@@ -398,7 +398,7 @@ class RedisAccount:
         done: Callable[[Any], None] | None = None,
     ) -> _Command:
         state = self._state
-        arguments = (
+        arguments: tuple[str | float, ...] = (
             state.process_id(), busy + self._asking, *self._rates, concurrency, asked, int(state.cold),
             tokens, requests, age, hold, LAPSE,
         )  # fmt: skip
