@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,7 @@ def spending(call: Call, handler: Handler) -> Plan[Reply]:
             rules.counter.settle(name, cost - most, until)
 
     ledger.spent += most
+    sent = False
     try:
         for limit in rules.limits:
             allowed = nano(limit.usd)
@@ -104,18 +105,18 @@ def spending(call: Call, handler: Handler) -> Plan[Reply]:
                 granted, spent = ledger.spent <= allowed, ledger.spent - most
             else:
                 name = f"{limit.name}:{today}"
-                reserve = partial(rules.counter.reserve, name, most, allowed, until)
-                granted, spent = (yield Blocking(reserve, call.deadline)) if rules.counter.blocking else reserve()
+                granted, spent = yield from _reserve(call, rules.counter, name, most, allowed, until)
                 if granted:
                     held.append(name)
             if not granted:
                 raise _too_much(target, limit, spent, most)
+        sent = True
         reply = yield from handler(call)
     except GeneratorExit:  # the caller went away
-        settle(prompt)
+        settle(prompt if sent else 0)
         raise
     except ProviderError as error:
-        settle(prompt if _billed(error) else 0)
+        settle(prompt if sent and _billed(error) else 0)
         raise
     except BaseException:
         settle(0)
@@ -126,6 +127,34 @@ def spending(call: Call, handler: Handler) -> Plan[Reply]:
         return reply
     reply.finishers.append(_finisher(settle, prompt, target))
     return reply
+
+
+def _reserve(call: Call, counter: Counter, name: str, most: int, allowed: int, until: float) -> Plan[tuple[bool, int]]:
+    """Ask for `most`. What is granted to a caller that went away meanwhile is given back by whoever sees it."""
+    if not counter.blocking:
+        return counter.reserve(name, most, allowed, until)
+    granted: list[int] = []
+    gone: list[bool] = []
+
+    def give_back() -> None:
+        with suppress(IndexError):  # of the thread and the caller, one finds it
+            counter.settle(name, -granted.pop(), until)
+
+    def reserve() -> tuple[bool, int]:
+        result = counter.reserve(name, most, allowed, until)
+        if result[0]:
+            granted.append(most)
+            if gone:
+                give_back()
+        return result
+
+    try:
+        result: tuple[bool, int] = yield Blocking(reserve, call.deadline)
+    except BaseException:
+        gone.append(True)
+        give_back()
+        raise
+    return result
 
 
 def _finisher(settle: Callable[[int], None], prompt: int, target: Target) -> Callable[[Outcome], None]:
