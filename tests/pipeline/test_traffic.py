@@ -186,10 +186,23 @@ def test_so_does_who_asks_a_single_target_that_cools_down(traffic: Traffic):
 
 
 def test_a_call_that_began_before_the_circuit_opened_keeps_its_retries(traffic: Traffic):
+    for _ in range(30):
+        traffic.budget.earn(AT["a"], START)
     script = Script(*(step for _ in range(THRESHOLD + 1) for step in (failed(), sleep())), OK)
     run(traffic, script, A, retry=RetryPolicy(attempts=9, base=0))
     assert script.hosts == ["a"] * (THRESHOLD + 2)
     assert traffic.health.targets == {}, "it has answered"
+
+
+def test_failures_of_other_calls_end_its_retries(traffic: Traffic):
+    call = call_at(traffic, A, retry=RetryPolicy(attempts=9, base=0))
+    plan = handler(call)
+    plan.send(None)
+    break_down(traffic, "a")
+    with pytest.raises(e.ServerError):
+        plan.throw(e.ServerError("no"))
+    assert len(call.ledger.attempts) == 1
+    assert traffic.budget.left(AT["a"], START) == FLOOR
 
 
 def test_a_rate_limit_does_not_take_the_retries_away(traffic: Traffic):
@@ -213,7 +226,7 @@ def test_retries_end_when_the_budget_does(traffic: Traffic):
 
 
 def test_each_retry_is_paid_for_and_each_answer_earns(traffic: Traffic):
-    run(traffic, Script(failed(), sleep(), failed(), sleep(), OK), A, retry=RetryPolicy(attempts=3, base=0))
+    run(traffic, Script(failed(), sleep(), failed(503), sleep(), OK), A, retry=RetryPolicy(attempts=3, base=0))
     assert traffic.budget.left(AT["a"], START) == FLOOR - 2
     for _ in range(10):
         run(traffic, Script(OK), A)
@@ -226,6 +239,14 @@ def test_what_the_policy_gives_up_costs_nothing(traffic: Traffic):
     with pytest.raises(e.ProviderError):
         run(traffic, Script(failed(404)), A, retry=RetryPolicy(attempts=5))
     assert traffic.budget.left(AT["a"], START) == FLOOR
+
+
+def test_what_a_host_asks_for_is_free(traffic: Traffic):
+    asks = (step for _ in range(6) for step in (failed(429, retry_after="1"), sleep()))
+    run(traffic, Script(*asks, OK), A, retry=RetryPolicy(attempts=7, base=0))
+    assert traffic.budget.left(AT["a"], START) == FLOOR
+    run(traffic, Script(failed(429), sleep(), OK), A, retry=RetryPolicy(attempts=7, base=0))
+    assert traffic.budget.left(AT["a"], START) == FLOOR - 1, "one that does not say when is paid for"
 
 
 def test_moving_on_to_a_healthy_target_is_free(traffic: Traffic):

@@ -156,6 +156,13 @@ def test_a_hosts_own_time_counts(error: type[e.ProviderError]) -> None:
     assert cooling(health, NOW + 2) == 29, "a shorter one takes nothing back"
 
 
+def test_a_host_that_goes_on_saying_when_to_come_back_is_broken_all_the_same() -> None:
+    health = Health(Fixed())
+    for count in range(1, THRESHOLD + 1):
+        health.failed(A, e.OverloadedError("no", retry_after=2), NOW + 2 * count)
+        assert health.admit(A, NOW + 2 * count + 1, ME).trial == (count == THRESHOLD)
+
+
 def test_no_host_is_given_more_than_an_hour() -> None:
     health = Health(Fixed())
     health.failed(A, e.RateLimitError("no", retry_after=1e8), NOW)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, PolicyError, ProviderError
+from ..errors import InputError, PolicyError, ProviderError, RateLimitError
 from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.ops import Plan, Sleep
 from ..types.events import Retrying
@@ -81,17 +81,22 @@ def retry(call: Call, handler: Handler) -> Plan[Reply]:
             failure = error
             call.ledger.blame(call.target, error)
             wait = _wait(policy, error, attempt, began, call)
-            if wait is None or not _may(call):
+            if wait is None or not _may(call, error, attempt):
                 raise
             call.ledger.history.append(Retrying(call.ledger.attempts[-1]))
             yield Sleep(wait)
 
 
-def _may(call: Call) -> bool:
-    """Whether the client may afford to ask this target again; see `routing/budget.py`."""
-    if call.trial:
+def _may(call: Call, error: ProviderError, failures: int) -> bool:
+    """Whether the client may afford to ask this target again, after so many failures of this call there."""
+    traffic = call.traffic
+    if traffic is None:
+        return True
+    if call.trial or traffic.health.others_failed(call.target, failures):
         return False
-    if call.traffic is None or call.traffic.budget.take(call.target.name, call.ledger.now):
+    if isinstance(error, RateLimitError) and error.retry_after:
+        return True  # the host asks for it
+    if traffic.budget.take(call.target.name, call.ledger.now):
         return True
     text = f"{call.target.name} was not asked again: too many of its answers of late were failures"
     call.ledger.notice(Notice("retry_budget", text, "routing"))

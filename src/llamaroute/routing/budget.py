@@ -3,7 +3,8 @@
 Without it, an outage multiplies the load on the host that is down by the attempts of each call, just when it tries to
 come back. Per target, a retry spends one token; an answer earns `SHARE` of one, which loses its worth over some ten
 seconds, so that a day's answers do not pay for an outage's retries. `FLOOR` tokens, which come back slowly, let
-clients that ask little retry, too. First attempts are free.
+clients that ask little retry, too. First attempts are free, and so are those that a host asks for: after a 429 that
+says when to come back.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ SHARE = 0.1
 """Retries that an answer pays for."""
 MEMORY = 10.0
 """Seconds over which what was earned decays to a third."""
-FLOOR = 10.0
+FLOOR = 3.0
 """Retries that need no answers."""
-REFILL = 1 / 30
+REFILL = 1 / 60
 """How many of those come back in a second."""
 
 

@@ -121,6 +121,12 @@ class Health:
         """Whether a call that came now would have to pass over a target."""
         return any(_closed_until(circuit, now) > now for circuit in self._circuits(target))
 
+    def others_failed(self, target: Target, failures: int) -> bool:
+        """Whether a target's circuit has opened, and not by the failures of one call alone: that call's retries are
+        for passing troubles, and this is none."""
+        circuit = self.targets.get(target.name)
+        return circuit is not None and circuit.half_open and circuit.failures > failures
+
     def release(self, target: Target, holder: object) -> None:
         """Give back the place of the one who tries, whatever came of it."""
         for circuit in self._circuits(target):
@@ -163,8 +169,9 @@ class Health:
                 circuit.failures += 1
                 circuit.reason = type(error).__name__
                 if circuit.failures >= THRESHOLD or circuit.half_open or error.retry_after:
-                    # A host that says when to come back is busy rather than broken.
-                    self._cool(self.targets, target.name, BROKEN, error, now, half_open=not error.retry_after)
+                    # A host that says when to come back is busy rather than broken, the first times.
+                    broken = circuit.failures >= THRESHOLD
+                    self._cool(self.targets, target.name, BROKEN, error, now, half_open=broken)
 
     def forget(self, account: str) -> None:
         """An account's settings have changed: what is known of it says nothing any more."""
