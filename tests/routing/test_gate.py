@@ -452,10 +452,19 @@ def test_shared_limits_are_asked_by_the_first_alone():
     assert gate.step(first, T0) == "granted"
     assert isinstance(gate.step(second, T0), Wait)
     gate.answered(second, Answer(False, 0.5, 4), T0)
-    assert gate.step(second, T0) == Wait(pytest.approx(0.5))
-    assert isinstance(gate.step(second, T0 + 0.5), Wait)
+    assert gate.step(second, T0) == Wait(pytest.approx(0.25))
+    assert isinstance(gate.step(second, T0 + 0.25), Wait)
     assert server.asked == [first, second, second]
     assert server.busy == [0, 1, 1]
+
+
+def test_who_cannot_have_what_is_shared_in_time_is_told_at_once():
+    gate, _ = shared_gate(requests=60)
+    hasty, patient = ticket_of(patience=5), ticket_of()
+    gate.step(hasty, T0), gate.step(patient, T0)
+    gate.answered(hasty, Answer(False, 6.0, 4), T0)
+    assert gate.step(hasty, T0) == Refused("a place comes free in 6.0 s at the earliest", 6.0)
+    assert gate.step(patient, T0) == Wait(pytest.approx(0.25))
 
 
 def test_a_grant_for_somebody_who_has_gone_is_given_back():

@@ -1,5 +1,5 @@
-"""Four processes share an account's limits; one is killed, and Redis with it, in the middle. The emulator's own log says
-what was sent."""
+"""Four processes share an account's limits; one is killed, and Redis with it, in the middle. What was sent is in the
+emulator's own log."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def test_limits_hold_over_processes_a_kill_and_an_outage(server: RedisServer, pl
 
     starts = sorted(begin for begin, _ in log)
     rate = REQUESTS / 60
-    most = max(
-        j - i + 1 - rate * (starts[j] - starts[i]) for i in range(len(starts)) for j in range(i, len(starts))
-    )
+    most = max(j - i + 1 - rate * (starts[j] - starts[i]) for i in range(len(starts)) for j in range(i, len(starts)))
     under_way = [sum(b <= at < (e or at + 1) for b, e in log) for at in starts]
     calm = [n for at, n in zip(starts, under_way, strict=True) if at < down - 3.5]
-    print(f"\n{len(starts)} requests; above the rate {most:.1f} at most (a burst is {BURST}); under way {max(under_way)}")
+    print(
+        f"\n{len(starts)} requests; above the rate {most:.1f} at most (a burst is {BURST}); under way {max(under_way)}"
+    )
     assert most <= 2 * BURST, "the limit, a burst, and never more than one burst beyond that"
     assert max(calm) <= CONCURRENCY + 1, "a place of the killed process counts until it lapses"
     assert max(under_way) <= 2 * CONCURRENCY

@@ -32,6 +32,8 @@ CUT = 0.5
 """What a 429 leaves of the calls under way."""
 SLOWER, SLOWEST, RECOVERY = 0.8, 0.25, 60.0
 """What a 429 leaves of the pace, the least that is left of it, and the seconds in which all of it is back."""
+RECHECK = 0.25
+"""Seconds after which shared limits are asked again that had nothing left."""
 UNANSWERED = 0.25
 """Seconds after which the shared limits are taken for gone. Their own timeouts are shorter, but a name's look-up has
 none."""
@@ -383,8 +385,6 @@ class Gate:
             if self.tokens is not None:
                 ahead = sum(other.tokens for _, other in self.queue[:place])
                 wait = max(wait, self.tokens.wait(ticket.tokens, now, pace, ahead))
-        elif place == 0:
-            wait = max(wait, self._poll - now)
         return wait
 
     def _blocked(self, ticket: Ticket, now: float) -> float | None:
@@ -425,9 +425,17 @@ class Gate:
             else:
                 ticket.state = "waiting"
                 if answer is not None:
-                    self._poll = now + (answer.seconds or 0.0)
+                    self._denied(ticket, answer.seconds or 0.0, now)
             ticket.wake()
         self._read()
+
+    def _denied(self, ticket: Ticket, seconds: float, now: float) -> None:
+        # Others may give back what they do not need: it is asked again before its time.
+        self._poll = now + min(seconds, RECHECK)
+        if now + seconds > ticket.until:
+            self._remove(ticket)
+            ticket.refusal = Refused(f"a place comes free in {seconds:.1f} s at the earliest", seconds)
+            self._wake()
 
     # -- out ----------------------------------------------------------------------------------------------------------
 

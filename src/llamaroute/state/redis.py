@@ -220,7 +220,7 @@ class RedisState:
     @property
     def cold(self) -> bool:
         """Whether the server may have lost what it knew."""
-        return time.monotonic() - self._back < COLD
+        return not self.up or time.monotonic() - self._back < COLD
 
     def close(self) -> None:
         """Carry out what was left to do, and end the thread. Idempotent."""
@@ -296,18 +296,8 @@ def _work(inbox: queue.SimpleQueue[_Command | None], owner: weakref.ref[RedisSta
     """The thread. Holds the state only while it works: one that nobody has any more ends it."""
     beat = time.monotonic()
     pause: float | None = HEARTBEAT
-    ended = False
-    while not ended:
-        commands: list[_Command] = []
-        item: _Command | None
-        with contextlib.suppress(queue.Empty):
-            item = inbox.get(timeout=pause)
-            while True:
-                if item is None:
-                    ended = True
-                else:
-                    commands.append(item)
-                item = inbox.get_nowait()
+    while True:
+        commands, ended = _gathered(inbox, pause)
         state = owner()
         if state is None:
             return
@@ -318,9 +308,24 @@ def _work(inbox: queue.SimpleQueue[_Command | None], owner: weakref.ref[RedisSta
             commands += [account.heartbeat() for account in state.in_use() if account.key not in said]
         if commands:
             state.carry_out(commands)
+        if ended:
+            return
         # As long as nothing has to be said by and by, nobody wakes.
         pause = (HEARTBEAT if state.up else AGAIN) if state.in_use() else None
+        commands.clear()
         del state
+
+
+def _gathered(inbox: queue.SimpleQueue[_Command | None], pause: float | None) -> tuple[list[_Command], bool]:
+    """All that has been put in, once something has, or nothing after `pause`; and whether it was the last."""
+    commands: list[_Command] = []
+    with contextlib.suppress(queue.Empty):
+        item = inbox.get(timeout=pause)
+        while item is not None:
+            commands.append(item)
+            item = inbox.get_nowait()
+        return commands, True
+    return commands, False
 
 
 class RedisAccount:
