@@ -20,7 +20,7 @@ from ..types.response import Notice
 
 __all__ = ["NOTICE_DAYS", "Allowed", "Rules", "attribution", "check", "ending", "regions_of", "retired"]
 
-NOTICE_DAYS = 9000
+NOTICE_DAYS = 90
 """Days before a model's end from which calls say so."""
 
 
