@@ -133,7 +133,7 @@ def test_each_further_time_in_a_row_lasts_twice_as_long_up_to_a_limit() -> None:
         lasted.append(cooling(health, now))
         now += lasted[-1]
         health.failed(A, e.ServerError("no"), now)  # the one that tried
-    assert lasted == [5, 10, 20, 40, 80, 120, 120, 120]
+    assert lasted == [5, 10, 20, 30, 30, 30, 30, 30]
 
 
 def test_failures_of_calls_that_were_under_way_do_not_prolong_it() -> None:

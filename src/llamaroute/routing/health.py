@@ -55,7 +55,7 @@ class Pace(NamedTuple):
         return min(self.first * 2.0 ** min(trips, 32), self.longest)
 
 
-BROKEN = Pace(5.0, 120.0)
+BROKEN = Pace(5.0, 30.0)
 LIMITED = Pace(2.0, 60.0)
 FORBIDDEN = Pace(60.0, 600.0)
 USED_UP = Pace(300.0, 3600.0)
