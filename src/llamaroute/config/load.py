@@ -142,6 +142,8 @@ def _build(
                 table = resolve_secrets(table, settings, reader, problems, whole, ("providers", name))
                 tables[name] = _beside(path, table, settings)
             data["providers"] = tables
+        if "state" in data:
+            data["state"] = resolve_secrets(data["state"], StateSettings, reader, problems, whole, ("state",))
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}", file=file, key=error.key) from None
     except RecursionError:

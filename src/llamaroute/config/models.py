@@ -217,6 +217,14 @@ class StateSettings(Table):
     prefix: Annotated[str, Field(min_length=1)] = "llamaroute"
     """What the names of all keys there begin with. Default: llamaroute."""
 
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            # The value is not shown: it may hold a password.
+            raise PydanticCustomError("redis_url", "should be redis://host:port/number, rediss://... or unix:///path")
+        return url
+
 
 class CustomModel(Table):
     """A `[models."NAME"]` table: a model the catalogue lacks, or facts that replace what the catalogue says.

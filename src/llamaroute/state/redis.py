@@ -169,7 +169,7 @@ class RedisState:
         except ValueError as error:
             # The URL is not shown: it may hold a password.
             raise ConfigError(
-                "state.url: should be redis://host:port/number, rediss://... or unix://path", key="state.url"
+                "state.url: should be redis://host:port/number, rediss://... or unix:///path", key="state.url"
             ) from error
         self.prefix = prefix
         self.process = ""
