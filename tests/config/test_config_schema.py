@@ -58,7 +58,7 @@ ids = { cloud = "@org/my-model", "gpu-box" = "my-model" }
 context_window = 131_072
 features = { tools = "emulate" }
 input_price = 0.1
-end_of_life = { cloud = 2027-01-31 }
+end_of_life = { cloud = "2027-01-31" }
 [policy]
 operator_domicile = "US"
 monthly_active_users = 1_000
