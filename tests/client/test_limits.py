@@ -15,6 +15,7 @@ import llamaroute as lr
 from llamaroute.emulator import Emulator
 from llamaroute.emulator.script import Fault
 
+from ..servers.redis_server import RedisServer
 from .api import Api
 
 
@@ -235,6 +236,31 @@ async def test_a_reload_lets_those_through_that_wait(api: Api, emu: Emulator, tm
         assert first > 0.5
         assert second < 0.4
         assert busy(client) == 0
+
+
+async def test_limits_are_shared_through_a_server(api: Api, emu: Emulator):
+    emu.fault(Fault(stall=0.1), times=100)
+    with RedisServer() as server:
+        config = {**config_of(emu, concurrency=2), "state": {"url": server.url}}
+        async with api.client(config) as one, api.client(config) as two:
+            replies = await together(api, 12, lambda i: (one, two)[i % 2].chat("Hi", timeout=20))
+            assert all(isinstance(reply, lr.ChatResponse) for reply in replies), replies
+            assert busy(one) == busy(two) == 0
+            assert most_at_once(emu) == 2
+            server.stop()
+            reply = await one.chat("Hi")
+            assert [notice.code for notice in reply.warnings] == ["limits_not_shared"]
+            server.start()
+
+
+async def test_a_server_that_is_not_there_costs_a_quarter_of_a_second_once(api: Api, emu: Emulator):
+    config = {**config_of(emu), "limits": {}, "state": {"url": "redis://127.0.0.1:1/0"}}
+    async with api.client(config) as client:
+        await client.chat("Hi")
+        began = time.monotonic()
+        reply = await client.chat("Hi")
+        assert time.monotonic() - began < 0.25
+        assert reply.warnings == ()
 
 
 async def test_priority_is_checked(api: Api, emu: Emulator):

@@ -306,16 +306,16 @@ def test_a_429_halves_what_is_under_way_and_answers_bring_it_back():
     assert gate.ceiling == 8
     waiting = ticket_of(T0 + 1)
     assert isinstance(gate.step(waiting, T0 + 1), Wait)
-    gate.leave(under_way[8], Ended(used=1), T0 + 2)
+    gate.leave(under_way[8], Ended(answered=True), T0 + 2)
     assert gate.step(waiting, T0 + 2) == "granted"
     assert gate.ceiling == pytest.approx(8.125)
     for ticket in under_way[9:]:
-        gate.leave(ticket, Ended(used=1), T0 + 2)
+        gate.leave(ticket, Ended(answered=True), T0 + 2)
     gate.leave(waiting, Ended(limited=True), T0 + 3)  # sent after the cut: it is cut again
     assert gate.ceiling is not None
     assert gate.ceiling <= 4
     for i in range(400):
-        gate.leave(through(gate, T0 + 4 + i), Ended(used=1), T0 + 4 + i)
+        gate.leave(through(gate, T0 + 4 + i), Ended(answered=True), T0 + 4 + i)
     assert gate.ceiling is None
 
 

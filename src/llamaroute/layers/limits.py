@@ -56,16 +56,17 @@ def limits(call: Call, handler: Handler) -> Plan[Reply]:
         return reply
 
     def finish(outcome: Outcome) -> None:
-        gate.leave(ticket, _ended(outcome.usage, left), ledger.now)
+        gate.leave(ticket, _ended(outcome.usage, left, outcome.error), ledger.now)
 
     reply.finishers.append(finish)
     return reply
 
 
-def _ended(usage: Usage | None, left: tuple[Left, ...]) -> Ended:
+def _ended(usage: Usage | None, left: tuple[Left, ...], error: BaseException | None = None) -> Ended:
     if usage is None or usage.estimated:
-        return Ended(left=left)
-    return Ended(usage.input_tokens + usage.output_tokens, usage.output_tokens, left=left)
+        return Ended(answered=error is None, left=left)
+    used = usage.input_tokens + usage.output_tokens
+    return Ended(used, usage.output_tokens, answered=error is None, left=left)
 
 
 def _enter(call: Call, gate: Gate) -> Plan[Ticket]:

@@ -209,6 +209,8 @@ class Ended:
     answer: int = 0
     """Tokens of those that were the answer's."""
     sent: bool = True
+    answered: bool = False
+    """It came to a good end."""
     limited: bool = False
     """It was answered with 429."""
     retry_after: float | None = None
@@ -270,8 +272,9 @@ class Gate:
 
     @property
     def degraded(self) -> bool:
-        """Whether limits are shared, but those of this process count because the others cannot be asked."""
-        return self.shared is not None and not self.shared.up
+        """Whether there are limits that are shared, but those of this process count, because the others cannot be
+        asked."""
+        return self.shared is not None and not self.shared.up and self.limits[:3] != (None, None, None)
 
     def reserve(self, prompt: int, max_tokens: int | None) -> int:
         """Tokens to set aside for a request."""
@@ -501,11 +504,10 @@ class Gate:
             hold = min(ended.retry_after or 0.0, LONGEST_HOLD)
             self.hold(now + hold)
             return hold
-        if ended.used is not None and ended.sent:
-            if self.ceiling is not None:
-                self.ceiling += 1 / self.ceiling
-                if self.ceiling >= 2 * self._peak or self.ceiling > (self.limits.concurrency or self.ceiling):
-                    self.ceiling = None
+        if ended.answered and self.ceiling is not None:
+            self.ceiling += 1 / self.ceiling
+            if self.ceiling >= 2 * self._peak or self.ceiling > (self.limits.concurrency or self.ceiling):
+                self.ceiling = None
         return 0.0
 
     def _take_in(self, left: Left, now: float) -> None:

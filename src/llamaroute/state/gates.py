@@ -70,7 +70,7 @@ class Gates:
             for name, options in accounts.items():
                 key = account_key(name, options)
                 if key in self._gates:
-                    self._gates[key].configure(_limits(limits.get(name)), self._shared(name, key))
+                    self._gates[key].configure(_limits(limits.get(name)), self._shared(key))
         if old is not None:
             old.close()
 
@@ -80,18 +80,15 @@ class Gates:
         with self._lock:
             gate = self._gates.get(key)
             if gate is None:
-                shared = self._shared(name, key)
-                gate = self._gates[key] = Gate(_limits(self._limits.get(name)), threading.Lock(), shared)
-                if self._state is not None:
-                    self._state.account(key).gate = gate
+                gate = self._gates[key] = Gate(_limits(self._limits.get(name)), threading.Lock())
+                gate.shared = self._shared(key)
             return gate
 
-    def _shared(self, name: str, key: str) -> Shared | None:
-        """Accounts without limits share nothing: there is no reason to ask."""
-        if self._state is None or name not in self._limits:
+    def _shared(self, key: str) -> Shared | None:
+        if self._state is None:
             return None
         account = self._state.account(key)
-        account.gate = self._gates.get(key)
+        account.gate = self._gates[key]
         return account
 
     def close(self) -> None:
