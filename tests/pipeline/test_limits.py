@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llamaroute.errors import CapabilityError, OverloadedError, ProviderError, RateLimitError
+from llamaroute.layers.failover import failover
 from llamaroute.layers.limits import limits
 from llamaroute.layers.retry import RetryPolicy, retry
 from llamaroute.pipeline.core import Call, Candidate, Outcome, Reply, compose
@@ -112,10 +113,21 @@ def test_where_another_target_can_be_asked_the_wait_is_short():
     occupy(gate)
     first, second = at(gate), at(gate_of(), "globex")
     call = call_of(first, second)
-    with pytest.raises(RateLimitError):
-        run(call, steps=(wait(),))
+    handler = Handler(["Hi"])
+    reply = Script(wait()).run(compose([failover, limits], handler)(call), call.ledger)
     assert call.ledger.now == START + 1
-    run(call.evolve(candidate=second), "Hi")
+    assert reply.target.provider == "globex"
+    assert [attempt.phase for attempt in call.ledger.attempts] == ["queue"]
+
+
+def test_the_last_target_is_waited_for():
+    gate, other = gate_of(concurrency=1), gate_of(concurrency=1)
+    occupy(gate)
+    free = occupy(other)
+    call = call_of(at(gate), at(other, "globex"))
+    script = Script(wait(), wait(5.0, meanwhile=free))
+    script.run(compose([failover, limits], Handler(["Hi"]))(call), call.ledger)
+    assert call.ledger.now == START + 6
 
 
 def test_priority_is_the_call_s():

@@ -205,7 +205,7 @@ class LimitSettings(Table):
     """Whether a call that names `max_tokens` sets all of them aside until its answer is there, as Azure and Bedrock
     count; else what answers usually have. Default: true."""
     adaptive: bool = True
-    """Whether what the host says counts beside these limits: a 429, Retry-After, what it says is left. Default: true."""
+    """Whether what the host says counts besides: a 429, Retry-After, what it says is left. Default: true."""
 
 
 class StateSettings(Table):

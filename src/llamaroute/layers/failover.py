@@ -55,6 +55,7 @@ def failover(call: Call, handler: Handler) -> Plan[Reply]:
                     timeout=candidate.timeout,
                     retry=call.retry or candidate.retry,
                     trial=turn.trial,
+                    more=turn.more,
                 )
             )
         except (CapabilityError, PolicyError, ProviderError) as error:

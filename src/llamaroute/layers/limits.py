@@ -82,7 +82,7 @@ def _enter(call: Call, gate: Gate) -> Plan[Ticket]:
         tokens = gate.reserve(prompt, request.max_tokens or target.row.default_max_tokens)
     began = ledger.now
     until = float("inf") if call.deadline is None else call.deadline
-    if call.candidate is not call.candidates[-1] and call.candidate in call.candidates:
+    if call.more:
         until = min(until, began + ELSEWHERE)
     signal = Signal()
     ticket = Ticket(tokens, began, until, call.priority, signal.set)

@@ -21,6 +21,8 @@ class Turn(NamedTuple):
     candidate: Candidate
     trial: bool = False
     """Its circuit has opened: it is asked once."""
+    more: bool = False
+    """Another that is well would be asked after it."""
 
 
 class Queue:
@@ -40,13 +42,14 @@ class Queue:
         """
         call, traffic = self._call, self._call.traffic
         if traffic is None:
-            return Turn(self._waiting.pop()) if self._waiting else None
+            return Turn(self._waiting.pop(), more=bool(self._waiting)) if self._waiting else None
         now = call.ledger.now
         while self._waiting:
             candidate = self._waiting.pop()
             admission = traffic.health.admit(candidate.target, now, call)
             if not admission.until:
-                return Turn(candidate, admission.trial)
+                more = any(not traffic.health.cools(other.target, now) for other in self._waiting)
+                return Turn(candidate, admission.trial, more)
             self._cooling.append((admission, candidate))
         if not self._cooling:
             return None

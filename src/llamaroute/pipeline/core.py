@@ -207,6 +207,8 @@ class Call:
     """What the history is trimmed to; see `layers/window.py`."""
     tokenizer: Callable[[], Callable[[str], int] | None] | None = None
     """Loads the tokenizer, which may take a moment; it gives None where the extra is not installed."""
+    more: bool = False
+    """Whether another target would be asked if this one fails."""
     priority: int = 0
     """Who goes first of those that wait for a free place."""
     route: str | None = None
