@@ -50,9 +50,11 @@ if TYPE_CHECKING:
     from .tools.streams import AsyncRunStream, RunStream
     from .types.discovery import Discovered, Discovery, DiscoveryProblem
     from .types.events import (
+        Continued,
         FailedOver,
         Finished,
         ReasoningDelta,
+        Restarted,
         Retrying,
         RunEvent,
         Started,
@@ -112,9 +114,11 @@ _HOME = {
     "tools.streams": ("AsyncRunStream", "RunStream"),
     "types.discovery": ("Discovered", "Discovery", "DiscoveryProblem"),
     "types.events": (
+        "Continued",
         "FailedOver",
         "Finished",
         "ReasoningDelta",
+        "Restarted",
         "Retrying",
         "RunEvent",
         "Started",
@@ -157,6 +161,7 @@ __all__ = [
     "ConnectionError",
     "ContentFilterError",
     "ContextLengthError",
+    "Continued",
     "Conversation",
     "ConversationStream",
     "Cost",
@@ -187,6 +192,7 @@ __all__ = [
     "QuotaExhaustedError",
     "RateLimitError",
     "ReasoningDelta",
+    "Restarted",
     "RetryPolicy",
     "Retrying",
     "RunEvent",

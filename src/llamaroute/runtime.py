@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import catalog
 from .arguments import (
@@ -38,7 +39,7 @@ from .layers.limits import limits as limits_layer
 from .layers.observe import observe
 from .layers.order import ordered
 from .layers.policy import permit
-from .layers.repair import repair
+from .layers.repair import repair, sum_of
 from .layers.restream import restream
 from .layers.retry import RetryPolicy, retry
 from .layers.spending import Spending, spending
@@ -62,7 +63,7 @@ from .tokens import Counted, TextTokens, TokenCount, count, estimate, estimate_u
 from .types.messages import Input
 from .types.plan import Plan as Explanation
 from .types.plan import PlannedTarget
-from .types.response import ChatResponse, Notice, Timing
+from .types.response import Attempt, ChatResponse, Cost, Notice, Timing, Usage
 from .types.routing import Strategy, TargetHealth
 from .types.settings import RetrySettings, TimeoutSettings
 from .wire.headers import request_id
@@ -97,6 +98,7 @@ class _Found(NamedTuple):
     route: str | None = None
     rules: Rules | None = None
     spending: Spending | None = None
+    on_break: Literal["fail", "restart", "continue"] = "fail"
 
 
 class Runtime:
@@ -188,6 +190,7 @@ class Runtime:
             tokenizer=self.tokenizer,
             strategy=found.strategy,
             route=found.route,
+            on_break=found.on_break,
             rules=found.rules,
             spending=found.spending,
             traffic=self.traffic,
@@ -209,7 +212,8 @@ class Runtime:
             strategy: Strategy = "failover" if route is None else route.strategy
             name = None if route is None else self.config.default if model is None else model
             rules, budgets = rules_of(self.config, name), spending_of(self.config, name, self.counter)
-            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets)
+            on_break = "fail" if route is None else route.on_break
+            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets, on_break)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
         return found
@@ -262,10 +266,13 @@ class Runtime:
             if not usage.total_tokens:  # a stream: what is in the ledger was estimated from the request as it was sent
                 rows = (a.usage for a in reversed(ledger.attempts) if a.target == target.name and a.usage is not None)
                 usage = next(rows, None) or estimate_usage(call.request, response)
+        cost = cost_of(usage, target.row)
+        if ledger.broken:
+            usage, cost = _with_broken(ledger.broken, usage, cost)
         return response.model_copy(
             update={
                 "usage": usage,
-                "cost": cost_of(usage, target.row),
+                "cost": cost,
                 "provider": target.provider,
                 "provider_kind": target.kind,
                 "model": target.model,
@@ -430,6 +437,16 @@ class Runtime:
     def attribution(self) -> str:
         """What the licences of the configured models want to be shown."""
         return attribution(account.target(row) for account in self.accounts.values() for row in account.rows)
+
+
+def _with_broken(broken: Sequence[Attempt], usage: Usage, cost: Cost | None) -> tuple[Usage, Cost | None]:
+    """What an answer came to with the attempts in which it broke off; a cost only where all have one."""
+    usages = [attempt.usage for attempt in broken if attempt.usage is not None]
+    costs = [cost, *(attempt.cost for attempt in broken)]
+    known = [one for one in costs if one is not None]
+    whole = sum((one.usd for one in known), Decimal(0))
+    estimated = any(one.estimated for one in known)
+    return sum_of([*usages, usage]), Cost(whole, estimated) if len(known) == len(costs) else None
 
 
 def _counter(gates: Gates) -> Counter:

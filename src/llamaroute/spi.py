@@ -305,6 +305,15 @@ class EndpointLocator(Protocol):
 
 
 @runtime_checkable
+class Prefiller(Protocol):
+    """An adapter of hosts that may go on from a last turn of the assistant, rather than answer it."""
+
+    def prefills(self, target: Target) -> bool:
+        """Whether this one is known to."""
+        ...
+
+
+@runtime_checkable
 class TokenCounter(Protocol):
     """An adapter whose host can count a request's tokens exactly."""
 

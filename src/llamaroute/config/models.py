@@ -50,8 +50,6 @@ __all__ = [
 
 NOT_YET = (
     "routes.*.hedge",
-    "routes.*.on_break=restart",
-    "routes.*.on_break=continue",
 )
 """Keys, and values of keys, that the documentation of the file knows and this version does not. They are refused with
 a message that says so; the version that builds one deletes its row."""
@@ -151,8 +149,9 @@ class RouteSettings(Table):
     """Total seconds, or a table. Default: the account's."""
     retry: RetrySettings | None = None
     """Attempts in all, or a table. Default: the account's."""
-    on_break: Literal["fail"] = "fail"
-    """What happens to a stream that breaks after it began: `fail` raises StreamInterruptedError. Default: fail."""
+    on_break: Literal["fail", "restart", "continue"] = "fail"
+    """What happens to a stream that breaks after it began: `fail` raises StreamInterruptedError, `restart` begins the
+    answer anew, `continue` has it gone on with. Default: fail."""
     policy: RoutePolicySettings | None = None
     """What keeps the route's calls from being sent, beside `[policy]`."""
 

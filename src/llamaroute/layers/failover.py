@@ -19,6 +19,7 @@ from ..types.events import FailedOver
 from ..types.response import Notice
 from .order import Queue
 from .policy import admit
+from .resume import continued
 
 __all__ = ["failover"]
 
@@ -51,10 +52,10 @@ def failover(call: Call, handler: Handler) -> Plan[Reply]:
             admit(call, candidate.target)
             reply = yield from handler(
                 call.evolve(
+                    request=continued(call.request, call.said, candidate) if call.said else call.request,
                     candidate=candidate,
                     timeout=candidate.timeout,
                     retry=call.retry or candidate.retry,
-                    trial=turn.trial,
                     more=turn.more,
                 )
             )

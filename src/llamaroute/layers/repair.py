@@ -17,7 +17,7 @@ from ..types.messages import Message, user
 from ..types.parts import ToolCall
 from ..types.response import ChatResponse, Notice, Usage
 
-__all__ = ["repair"]
+__all__ = ["repair", "sum_of"]
 
 
 def repair(call: Call, handler: Handler) -> Plan[Reply]:
@@ -36,7 +36,7 @@ def repair(call: Call, handler: Handler) -> Plan[Reply]:
         response = reply.response
         assert response is not None
         if spent:
-            response = reply.response = response.model_copy(update={"usage": _sum([*spent, response.usage])})
+            response = reply.response = response.model_copy(update={"usage": sum_of([*spent, response.usage])})
         misfit = _misfit(call, reply, response, tools=tools)
         if misfit is None:
             return reply
@@ -111,7 +111,7 @@ def _no_call(call: Call, response: ChatResponse[Any], choice: str) -> _Misfit:
     return _Misfit(why, turns, error)
 
 
-def _sum(usages: list[Usage]) -> Usage:
+def sum_of(usages: list[Usage]) -> Usage:
     """What the answer cost in all, repairs included."""
     return Usage(
         sum(usage.input_tokens for usage in usages),

@@ -100,6 +100,8 @@ class Ledger:
     """One per failed attempt, in order."""
     notices: list[Notice] = field(default_factory=list)
     history: list[Retrying | FailedOver] = field(default_factory=list)
+    broken: list[Attempt] = field(default_factory=list)
+    """Of a stream that went on: the attempts that broke off after the answer had begun."""
     connect: float = 0.0
     sent: float = 0.0
     """When the last request went out."""
@@ -221,8 +223,10 @@ class Call:
     """The route's."""
     traffic: Traffic | None = None
     """What the client knows of its targets; None leaves out all that goes by it."""
-    trial: bool = False
-    """The target's circuit is open: it is asked once."""
+    on_break: Literal["fail", "restart", "continue"] = "fail"
+    """What becomes of a stream that breaks after it has begun; see `layers/resume.py`."""
+    said: str = ""
+    """What the answer said before it broke off, for targets to go on from."""
     complete: Callable[[Call, Reply], ChatResponse[Any]] | None = None
     """Completes an answer with what only the whole call knows; see `Runtime.finish`."""
 
