@@ -251,6 +251,14 @@ def test_other_regions_are_refused_before_anything_is_sent(region: str) -> None:
     support(ask(), target(**{**OWN, "region": region}), stream=True)
 
 
+def test_where_a_model_may_run() -> None:
+    """The region in an endpoint's own name wins over the key."""
+    assert target(**OWN, region="europe-west4").row.regions == ("europe-west4",)
+    named = {**OWN, "endpoint_id": "projects/p-1/locations/asia-east1/endpoints/42", "region": "us-east5"}
+    assert target(**named).row.regions == ("asia-east1",)
+    assert target().row.regions == (), "the account's region says it"
+
+
 def test_what_the_service_cannot_do() -> None:
     maverick, scout = target(), target("llama-4-scout")
     assert support(ask(tools=(WEATHER,)), maverick, stream=True)["stream_tools"] == "emulate"
