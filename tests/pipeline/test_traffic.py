@@ -128,7 +128,7 @@ def test_an_error_that_ends_the_call_asks_nobody_else_and_holds_no_place(traffic
     with pytest.raises(e.ProviderError) as caught:
         run(traffic, Script(failed(400)), A, B, now=later)
     assert caught.value.status == 400
-    assert traffic.health.admit(B.target, START + later, object()).trial, "nobody tries b"
+    assert not traffic.health.cools(B.target, START + later), "nobody tries b"
 
 
 def test_a_cooling_target_that_cannot_serve_is_no_last_resort(traffic: Traffic):
@@ -183,6 +183,18 @@ def test_so_does_who_asks_a_single_target_that_cools_down(traffic: Traffic):
     break_down(traffic, "a")
     with pytest.raises(e.ServerError):
         run(traffic, Script(failed()), A, now=1, retry=RetryPolicy(attempts=3))
+
+
+@pytest.mark.parametrize("now", [1, BROKEN.first], ids=["cooling", "half-open"])
+def test_also_when_the_circuit_closes_before_it_has_failed(traffic: Traffic, now: float):
+    break_down(traffic, "a")
+    call = call_at(traffic, A, now=now, retry=RetryPolicy(attempts=9, base=0))
+    plan = handler(call)
+    plan.send(None)
+    traffic.answered(A.target, START + now)
+    with pytest.raises(e.TimeoutError):
+        plan.throw(e.TimeoutError("silent since the outage", phase="first_token"))
+    assert len(call.ledger.attempts) == 1
 
 
 def test_a_call_that_began_before_the_circuit_opened_keeps_its_retries(traffic: Traffic):
@@ -247,6 +259,8 @@ def test_what_a_host_asks_for_is_free(traffic: Traffic):
     assert traffic.budget.left(AT["a"], START) == FLOOR
     run(traffic, Script(failed(429), sleep(), OK), A, retry=RetryPolicy(attempts=7, base=0))
     assert traffic.budget.left(AT["a"], START) == FLOOR - 1, "one that does not say when is paid for"
+    run(traffic, Script(failed(503, retry_after="1"), sleep(), OK), A, retry=RetryPolicy(attempts=7, base=0))
+    assert traffic.budget.left(AT["a"], START) == FLOOR - 2, "and so is any of a host that is down"
 
 
 def test_moving_on_to_a_healthy_target_is_free(traffic: Traffic):

@@ -160,7 +160,7 @@ def test_a_host_that_goes_on_saying_when_to_come_back_is_broken_all_the_same() -
     health = Health(Fixed())
     for count in range(1, THRESHOLD + 1):
         health.failed(A, e.OverloadedError("no", retry_after=2), NOW + 2 * count)
-        assert health.admit(A, NOW + 2 * count + 1, ME).trial == (count == THRESHOLD)
+        assert health.targets["a:m"].half_open == (count == THRESHOLD)
 
 
 def test_no_host_is_given_more_than_an_hour() -> None:
@@ -216,6 +216,32 @@ def test_one_that_tries_for_ever_does_not_keep_others_out_for_ever() -> None:
     broken(health)
     health.admit(A, NOW + 5, ME)
     assert health.admit(A, NOW + 5 + TRY, YOU) == Admission(trial=True)
+
+
+def test_a_rate_limit_does_not_mend_what_is_broken() -> None:
+    health = Health(Fixed())
+    broken(health)
+    health.failed(A, e.RateLimitError("no", retry_after=1), NOW + 5)
+    assert health.admit(A, NOW + 6, ME) == Admission(trial=True)
+    assert health.admit(A, NOW + 6, YOU).until == NOW + 6 + TRY
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_an_answer_of_one_target_shows_that_the_account_is_well(begins: bool) -> None:
+    health = Health(Fixed())
+    health.failed(A, e.AuthenticationError("no"), NOW)
+    assert cooling(health, NOW, SIBLING) == FORBIDDEN.first
+    (health.began if begins else health.answered)(A)
+    assert cooling(health, NOW, SIBLING) == 0
+
+
+def test_others_failures_are_told_from_ones_own() -> None:
+    health = Health(Fixed())
+    broken(health, times=THRESHOLD - 1)
+    assert not health.others_failed(A, 1), "the circuit is closed"
+    broken(health, times=1)
+    assert health.others_failed(A, THRESHOLD - 1)
+    assert not health.others_failed(A, THRESHOLD)
 
 
 def test_a_rate_limit_ends_without_a_trial() -> None:

@@ -140,6 +140,9 @@ SETS = [
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795435230000", "date": NOW},
      (Allowance("requests", None, 0, 30.0),)),
     ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795435230"}, (Allowance("requests", None, 0, None),)),
+    # said twice, as gateways do
+    ({"ratelimit-remaining": "4", "ratelimit-reset": "9", "x-ratelimit-remaining": "4"},
+     (Allowance("requests", None, 4, 9.0),)),
     # nothing to be had
     ({}, ()),
     ({"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "soon"}, ()),

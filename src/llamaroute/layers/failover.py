@@ -56,6 +56,7 @@ def failover(call: Call, handler: Handler) -> Plan[Reply]:
                     candidate=candidate,
                     timeout=candidate.timeout,
                     retry=call.retry or candidate.retry,
+                    trial=turn.trial,
                     more=turn.more,
                 )
             )

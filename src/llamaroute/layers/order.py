@@ -20,7 +20,7 @@ class Turn(NamedTuple):
 
     candidate: Candidate
     trial: bool = False
-    """Its circuit has opened: it is asked once."""
+    """Its circuit has opened: it is asked once, also if it closes before this call has failed."""
     more: bool = False
     """Another that is well would be asked after it."""
 

@@ -223,6 +223,8 @@ class Call:
     """The route's."""
     traffic: Traffic | None = None
     """What the client knows of its targets; None leaves out all that goes by it."""
+    trial: bool = False
+    """The target's circuit was open when it was chosen: it is asked once."""
     on_break: Literal["fail", "restart", "continue"] = "fail"
     """What becomes of a stream that breaks after it has begun; see `layers/resume.py`."""
     said: str = ""

@@ -85,7 +85,7 @@ class Admission(NamedTuple):
     until: float = 0.0
     """Moment before which it should not be asked; 0 where it may."""
     trial: bool = False
-    """The circuit has opened: whoever asks all the same asks once."""
+    """Its circuit has opened: whoever asks it asks once."""
     reason: str = ""
 
 
@@ -122,8 +122,8 @@ class Health:
         return any(_closed_until(circuit, now) > now for circuit in self._circuits(target))
 
     def others_failed(self, target: Target, failures: int) -> bool:
-        """Whether a target's circuit has opened, and not by the failures of one call alone: that call's retries are
-        for passing troubles, and this is none."""
+        """Whether a target's circuit has opened, and not by the failures of one call alone: retries are for
+        passing troubles, and this is none."""
         circuit = self.targets.get(target.name)
         return circuit is not None and circuit.half_open and circuit.failures > failures
 
@@ -168,7 +168,7 @@ class Health:
                 circuit = self.targets.setdefault(target.name, Circuit())
                 circuit.failures += 1
                 circuit.reason = type(error).__name__
-                if circuit.failures >= THRESHOLD or circuit.half_open or error.retry_after:
+                if circuit.failures >= THRESHOLD or error.retry_after:
                     # A host that says when to come back is busy rather than broken, the first times.
                     broken = circuit.failures >= THRESHOLD
                     self._cool(self.targets, target.name, BROKEN, error, now, half_open=broken)
@@ -191,7 +191,6 @@ class Health:
     ) -> None:
         circuit = circuits.setdefault(name, Circuit())
         circuit.reason = type(error).__name__
-        circuit.trying = None
         if error.retry_after:
             seconds = min(error.retry_after, LONGEST_WISH)
         elif now < circuit.until:
