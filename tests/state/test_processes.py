@@ -19,13 +19,13 @@ from llamaroute.emulator.script import Fault
 from ..servers.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
-REQUESTS, BURST, CONCURRENCY = 1200, 120, 8
+REQUESTS, BURST, CONCURRENCY = 1200, 120, 24
 SECONDS = 14.0
 
 
 def start(config: dict[str, Any]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.state.worker", json.dumps(config), "6", str(SECONDS)],
+        [sys.executable, "-m", "tests.state.worker", json.dumps(config), "12", str(SECONDS)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
@@ -77,7 +77,8 @@ def test_limits_hold_over_processes_a_kill_and_an_outage(server: RedisServer, pl
         f"\n{len(starts)} requests; above the rate {most:.1f} at most (a burst is {BURST}); under way {max(under_way)}"
     )
     assert most <= 2 * BURST, "the limit, a burst, and never more than one burst beyond that"
-    assert max(calm) <= CONCURRENCY + 1, "a place of the killed process counts until it lapses"
+    # The emulator notes an end a moment after the client has seen it, and goes on.
+    assert CONCURRENCY - 2 <= max(calm) <= CONCURRENCY + 2
     assert max(under_way) <= 2 * CONCURRENCY
     # The limits are used, too: 3 processes, an outage of 3 seconds in which a quarter of the limit is nobody's.
     assert len(starts) >= 0.6 * rate * (starts[-1] - starts[0])
