@@ -40,7 +40,7 @@ retry    = { attempts = 3, base = 0.5, max = 20 }
 [routes.story]
 targets  = ["gpu-box:llama-4-maverick"]
 retry    = 2
-on_break = "fail"
+on_break = "continue"
 [limits.cloud]
 requests_per_minute = 300
 tokens_per_minute   = 400_000
