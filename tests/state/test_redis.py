@@ -322,6 +322,22 @@ def test_sums_survive_an_outage(server: RedisServer):
     state.close()
 
 
+def test_what_a_frozen_server_took_is_added_once(server: RedisServer):
+    state = RedisState(server.url)
+    counter = RedisCounter(state)
+    assert counter.reserve("day", 60, None, UNTIL) == (True, 0)
+    server.freeze()
+    counter.settle("day", -50, UNTIL)  # it lies in the server's socket, and is owed
+    assert counter.reserve("day", 5, None, UNTIL)[0]
+    eventually(lambda: not state.up)
+    server.thaw()
+    eventually(lambda: counter.reserve("day", 0, None, UNTIL) == (True, 15) and state.up)
+    time.sleep(0.2)
+    assert counter.reserve("day", 0, None, UNTIL) == (True, 15)
+    assert counter.total("day") == 15
+    state.close()
+
+
 def test_sums_are_forgotten(server: RedisServer):
     state = RedisState(server.url)
     counter = RedisCounter(state)

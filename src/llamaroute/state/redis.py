@@ -25,7 +25,8 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
@@ -120,13 +121,18 @@ return {granted, string.format('%.6f', wait), members}
 # KEYS[1] the account's hash. ARGV: process.
 GOODBYE = "return redis.call('HDEL', KEYS[1], 'p:' .. ARGV[1])"
 
-# KEYS[1] a sum. ARGV: amount, limit (empty: none), moment of forgetting. Answers: granted, what it was before.
+# KEYS[1] a sum. ARGV: amount, limit (empty: none), moment of forgetting, a name of this very addition: it is carried
+# out once, however often it is sent. Answers: granted, what the sum was before.
 SUM = """
 local before = tonumber(redis.call('GET', KEYS[1]) or '0')
-local amount = tonumber(ARGV[1])
-if ARGV[2] ~= '' and before + amount > tonumber(ARGV[2]) then return {0, string.format('%d', before)} end
+local once = KEYS[1] .. ':' .. ARGV[4]
+if redis.call('EXISTS', once) == 1 then return {1, string.format('%d', before - tonumber(ARGV[1]))} end
+if ARGV[2] ~= '' and before + tonumber(ARGV[1]) > tonumber(ARGV[2]) then
+    return {0, string.format('%d', before)}
+end
 redis.call('INCRBY', KEYS[1], ARGV[1])
 redis.call('EXPIREAT', KEYS[1], ARGV[3])
+redis.call('SET', once, '', 'EX', '300')
 return {1, string.format('%d', before)}
 """
 
@@ -410,6 +416,15 @@ class RedisAccount:
         return _Command(SCRIPT, self.key, arguments, done)
 
 
+@dataclass(slots=True)
+class _Addition:
+    """What is to be added to a sum. Sent again when it is not known whether it arrived, under the same name."""
+
+    amount: int
+    until: float
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
 class RedisCounter:
     """`state.base.Counter` for all that share the server. While it does not answer, the sums of this process count,
     from what was last known of them; what was added meanwhile is told once it answers again."""
@@ -420,15 +435,15 @@ class RedisCounter:
         self._state = state
         self._lock = threading.Lock()
         self._known: dict[str, int] = {}
-        self._owed: dict[str, tuple[int, float]] = {}
+        self._owed: dict[str, list[_Addition]] = {}
 
     def reserve(self, name: str, amount: int, limit: int | None, until: float) -> tuple[bool, int]:
         """See `Counter.reserve`."""
-        state = self._state
+        state, addition = self._state, _Addition(amount, until)
         if state.up or time.monotonic() - state.tried > AGAIN:
             box: queue.SimpleQueue[Any] = queue.SimpleQueue()
             self._pay(name)
-            state.put(self._sum(name, amount, limit, until, box.put))
+            state.put(self._sum(name, addition, limit, box.put))
             with contextlib.suppress(queue.Empty):
                 result = box.get(timeout=RESERVE)
                 if result is not None:
@@ -441,13 +456,13 @@ class RedisCounter:
             before = self._known.get(name, 0)
             granted = limit is None or before + amount <= limit
             if granted:
-                self._owe(name, amount, until)
+                self._owe(name, addition)
             return granted, before
 
     def settle(self, name: str, amount: int, until: float) -> None:
         """See `Counter.settle`."""
         with self._lock:
-            self._owe(name, amount, until)
+            self._owe(name, _Addition(amount, until))
         if self._state.up:
             self._pay(name)
 
@@ -456,30 +471,25 @@ class RedisCounter:
         with self._lock:
             return self._known.get(name, 0)
 
-    def _owe(self, name: str, amount: int, until: float) -> None:
-        self._known[name] = self._known.get(name, 0) + amount
-        owed, _ = self._owed.get(name, (0, until))
-        self._owed[name] = (owed + amount, until)
+    def _owe(self, name: str, addition: _Addition) -> None:
+        self._known[name] = self._known.get(name, 0) + addition.amount
+        self._owed.setdefault(name, []).append(addition)
 
     def _pay(self, name: str) -> None:
         """Tell what was added without asking. What cannot be told is owed again."""
         with self._lock:
-            owed = self._owed.pop(name, None)
-        if owed is None:
-            return
-        amount, until = owed
+            owed = self._owed.pop(name, ())
+        for addition in owed:
+            self._state.put(self._sum(name, addition, None, partial(self._paid, name, addition)))
 
-        def done(result: Any) -> None:
-            with self._lock:
-                if result is None:
-                    before, _ = self._owed.get(name, (0, until))
-                    self._owed[name] = (before + amount, until)
-                else:
-                    self._known[name] = int(result[1]) + amount
+    def _paid(self, name: str, addition: _Addition, result: Any) -> None:
+        with self._lock:
+            if result is None:
+                self._owed.setdefault(name, []).append(addition)
+            elif name not in self._owed:
+                self._known[name] = int(result[1]) + addition.amount
 
-        self._state.put(self._sum(name, amount, None, until, done))
-
-    def _sum(self, name: str, amount: int, limit: int | None, until: float, done: Callable[[Any], None]) -> _Command:
+    def _sum(self, name: str, addition: _Addition, limit: int | None, done: Callable[[Any], None]) -> _Command:
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        bound = "" if limit is None else limit
-        return _Command(SUM, f"{self._state.prefix}:sum:{digest}", (amount, bound, int(until) + 1), done)
+        arguments = (addition.amount, "" if limit is None else limit, int(addition.until) + 1, addition.name)
+        return _Command(SUM, f"{self._state.prefix}:sum:{digest}", arguments, done)
