@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -384,3 +385,9 @@ def test_what_was_granted_just_before_the_caller_went_away_is_given_back():
     with pytest.raises(TimeoutError):
         plan.throw(TimeoutError("too late", phase="total", failover=False, retryable=False))
     assert counter.total(SUM) == call.ledger.spent == 0
+
+
+def test_a_model_in_this_process_costs_nothing():
+    here = candidate()
+    here.target = replace(here.target, transport="local")
+    run(Script(answer(200, {"text": "x", "usage": [10, 20]})), Money("0").call(here, max_tokens=None))
