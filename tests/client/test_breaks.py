@@ -376,3 +376,48 @@ def test_interrupted_from_another_thread_while_the_next_target_is_asked(emu: Emu
         assert stream.response is response
         assert sum(one.in_flight for one in client.health()) == 0
         assert client.usage().calls == 1
+
+
+# -- before a stream has begun ----------------------------------------------------------------------------------------
+
+
+async def test_an_error_behind_the_role_is_before_the_answer(api: Api, emu: Emulator):
+    emu.replies(Reply(chunks=CHUNKS), Reply("Another answer."))
+    emu.fault(error_after=1)
+    async with api.client(config(emu)) as client, client.stream("Hi") as stream:
+        text, events = await told(stream)
+    assert text == "Another answer."
+    assert [type(event) for event in events[:2]] == [lr.FailedOver, lr.Started]
+
+
+@pytest.mark.parametrize(
+    ("tools", "chunks"),
+    [
+        ("native", ["[wea", "ther(", "city=", '"Lima', '")', "]"]),
+        ("emulate", ['{"na', 'me": "weather"', ', "argu', 'ments": ', '{"city":', ' "Lima"}}']),
+    ],
+)
+async def test_text_that_is_held_back_has_not_begun_the_answer(api: Api, emu: Emulator, tools: str, chunks: list[str]):
+    """What may become a tool call is held back, in however many events it comes."""
+    emu.replies(Reply(chunks=chunks), Reply(chunks=chunks))
+    emu.fault(cut="mid-frame", cut_after=3)
+    table = config(emu, models={"llama-4-scout": {"features": {"tools": tools}}})
+    async with api.client(table) as client, client.stream("Hi", tools=[weather]) as stream:
+        text, events = await told(stream)
+    assert text == ""
+    assert [type(event) for event in events[:2]] == [lr.FailedOver, lr.Started]
+    assert [call.arguments for call in stream.response.tool_calls] == [{"city": "Lima"}]
+    assert asked(stream.response) == hosts(emu) == ["openai", "vllm"]
+
+
+async def test_tools_that_a_schema_stands_in_for_go_on(api: Api, emu: Emulator):
+    """The pieces are JSON there; what is joined is the text in them."""
+    emu.replies(
+        Reply(chunks=['{"reply": "', "one ", "two ", "thr", 'ee"}']), Reply('{"reply": "one two three"}', chunks=5)
+    )
+    emu.fault(cut="mid-frame", cut_after=4)
+    table = config(emu, on_break="continue", models={"llama-4-scout": {"features": {"tools": "emulate"}}})
+    async with api.client(table) as client, client.stream("Hi", tools=[weather]) as stream:
+        text, events = await told(stream)
+    assert any(isinstance(event, lr.Continued) for event in events)
+    assert text == stream.response.text == "one two three"
