@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..errors import LlamarouteError, ProviderError, RateLimitError
+from ..errors import LlamarouteError, ProviderError, RateLimitError, TimeoutError
 from ..pipeline.core import Call, Handler, Outcome, Reply
 from ..pipeline.ops import Blocking, Plan, Signal
 from ..pipeline.ops import Wait as WaitFor
@@ -82,6 +82,10 @@ def _enter(call: Call, gate: Gate) -> Plan[Ticket]:
         tokens = gate.reserve(prompt, request.max_tokens or target.row.default_max_tokens)
     began = ledger.now
     until = float("inf") if call.deadline is None else call.deadline
+    if began >= until:  # of targets before this one, or of a wait: no limit is to blame
+        raise TimeoutError(
+            "the call's time was over before this target was asked", phase="total", retryable=False, failover=False
+        )
     if call.more:
         until = min(until, began + ELSEWHERE)
     signal = Signal()
