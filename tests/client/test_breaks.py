@@ -322,6 +322,19 @@ async def test_the_text_of_a_run_is_never_begun_anew(api: Api, emu: Emulator):
     assert len(emu.requests) == 1
 
 
+async def test_a_host_that_goes_on_from_a_prefill_is_not_told_to(api: Api, emu: Emulator):
+    emu.replies(Reply(chunks=CHUNKS), Reply("two and three"))
+    emu.fault(**CUT)
+    table = config(emu, "a", "vertex:llama-4-scout", on_break="continue")
+    table["providers"] |= emu.providers("vertex")
+    async with api.client(table) as client, client.stream("Hi") as stream:
+        text, _ = await told(stream)
+    assert text == "one two two and three", "what comes is taken as it is: the host repeats nothing"
+    messages = emu.requests[-1].json["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    assert messages[1]["content"] == SAID
+
+
 # -- given up while the next target is asked --------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import llamaroute as lr
 from llamaroute.errors import CapabilityError, ConfigError, InputError, NotFoundError, ProtocolError
 from llamaroute.pipeline.ops import Head, Send
 from llamaroute.providers.vertex import SPEC
-from llamaroute.spi import EndpointLocator, ProviderSettings, Target
+from llamaroute.spi import EndpointLocator, Prefiller, ProviderSettings, Target
 from llamaroute.types.messages import assistant, user
 from llamaroute.types.parts import Image, ImageData
 from llamaroute.types.request import ChatRequest
@@ -148,6 +148,13 @@ def test_max_tokens_is_always_sent_to_the_service() -> None:
 def test_a_prefill_is_sent_as_it_is() -> None:
     sent = json_of(build(ChatRequest((user("Look"), assistant("It shows")))))
     assert sent["messages"][-1] == {"role": "assistant", "content": "It shows"}
+
+
+def test_only_the_service_is_known_to_go_on_from_a_prefill() -> None:
+    adapter = SPEC.adapter
+    assert isinstance(adapter, Prefiller)
+    assert adapter.prefills(target())
+    assert not adapter.prefills(target(**OWN))
 
 
 def test_object_storage_goes_by_its_address() -> None:
