@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
+import time
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -257,6 +259,46 @@ def cli() -> None:
         assert run(command, "chat", "Hello", "--config", str(path), "--model", "openai:llama-4-scout") == "Hi there."
 
 
+def redis() -> None:
+    """Limits are shared through a server, and without one each process keeps them."""
+    import logging
+    import socket
+
+    import llamaroute as lr
+    from llamaroute.testing import emulator
+
+    logging.getLogger("llamaroute").setLevel(logging.ERROR)  # that nobody answers is what is looked at
+    with socket.socket() as probe, emulator(replies=["One.", "Two."]) as emu:
+        probe.bind(("127.0.0.1", 0))  # nobody listens here
+        limits = {"cloud": {"concurrency": 2}}
+        state = {"url": f"redis://127.0.0.1:{probe.getsockname()[1]}/0"}
+        config = {"providers": {"cloud": emu.providers("openai")["openai"]}, "limits": limits, "state": state}
+        with lr.Client(config) as client:
+            reply = client.chat("Hello", model="cloud:llama-4-scout")
+        assert reply.text == "One.", reply
+        assert "limits_not_shared" in [notice.code for notice in reply.warnings], reply.warnings
+    if not shutil.which("redis-server"):
+        print("   redis-server is not here: not asked")
+        return
+    with tempfile.TemporaryDirectory() as folder, emulator(replies=["One.", "Two."]) as emu:
+        path = Path(folder, "socket")
+        command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            for _ in range(500):
+                if path.exists():
+                    break
+                time.sleep(0.01)
+            providers = {"cloud": emu.providers("openai")["openai"]}
+            state = {"url": f"unix://{path}"}
+            with lr.Client({"providers": providers, "limits": {"cloud": {"concurrency": 2}}, "state": state}) as client:
+                reply = client.chat("Hello", model="cloud:llama-4-scout")
+            assert not reply.warnings, reply.warnings
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
 def azure() -> None:
     """A client of azure-ai-inference becomes a provider, and azure-identity is asked for tokens."""
     import os
@@ -352,6 +394,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "tokenizer": tokenizer,
     "yaml": yaml,
     "cli": cli,
+    "redis": redis,
     "all": everything,
 }
 

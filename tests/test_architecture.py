@@ -51,8 +51,9 @@ MAY_IMPORT = {
         "output",
         "tokens",
         "fitting",
+        "wire",
     },
-    "routing": {"spi", "types", "errors", "catalog"},
+    "routing": {"spi", "types", "errors", "catalog", "tokens"},
 }
 
 # The configuration's values are data; only how they are read is I/O.
@@ -165,6 +166,7 @@ def test_rooms_import_only_what_lies_below_them(module: Module):
         ("typer", {"cli"}),
         ("rich", {"cli"}),
         ("yaml", {"config/files.py"}),
+        ("redis", {"state/redis.py"}),
         ("xllamacpp", {"transport/local_engine.py", "transport/local.py", "emulator/model.py"}),
         ("pytest", {"testing"}),
     ],
@@ -239,7 +241,7 @@ def touches(module: Module) -> Iterator[str]:
             continue
         owner = node.value
         name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
-        if node.attr in WORLD.get(name, ()):
+        if node.attr in WORLD.get(name, ()) and (module.name, node.attr) != (OWN_DATA, "listdir"):
             yield f"{module.name}:{node.lineno} uses {name}.{node.attr}"
         if node.attr in READS and module.name != OWN_DATA:
             yield f"{module.name}:{node.lineno} uses .{node.attr}"

@@ -17,14 +17,14 @@ import llamaroute
 PUBLIC = """
     AllTargetsFailedError AsyncClient AsyncConversation AsyncConversationStream AsyncRunStream AsyncStream Attempt
     AttemptError AuthenticationError CapabilityError ChatResponse Client Config ConfigError ConnectionError
-    ContentFilterError ContextLengthError Conversation ConversationStream Cost Discovered Discovery DiscoveryProblem
-    Document FailedOver Finished Image InputError InvalidRequestError JsonSchema LlamarouteError Message
-    ModelRetiredError NotFoundError Notice OutputValidationError OverloadedError PayloadTooLargeError
+    ContentFilterError ContextLengthError Continued Conversation ConversationStream Cost Discovered Discovery
+    DiscoveryProblem Document FailedOver Finished Image InputError InvalidRequestError JsonSchema LlamarouteError
+    Message ModelRetiredError NotFoundError Notice OutputValidationError OverloadedError PayloadTooLargeError
     PermissionDeniedError Plan PlannedTarget PolicyError ProtocolError ProviderError QuotaExhaustedError
-    RateLimitError ReasoningDelta RetryPolicy Retrying RunEvent RunResult RunStream ServerError Started Step Stream
-    StreamEvent StreamInterruptedError Text TextDelta Timeout TimeoutError Timing TokenCount TokenLogprob Tool
-    ToolCall ToolCallDelta ToolCallDone ToolCallStarted ToolError ToolResult Usage UsageReported Video __version__
-    assistant system tool_result user
+    RateLimitError ReasoningDelta Restarted RetryPolicy Retrying RunEvent RunResult RunStream ServerError Started
+    Step Stream StreamEvent StreamInterruptedError TargetHealth Text TextDelta Timeout TimeoutError Timing
+    TokenCount TokenLogprob Tool ToolCall ToolCallDelta ToolCallDone ToolCallStarted ToolError ToolResult Usage
+    UsageReported Video __version__ assistant system tool_result user
 """.split()  # noqa: SIM905
 SOURCE = ast.parse(Path(inspect.getsourcefile(llamaroute) or "").read_text("utf-8"))
 

@@ -50,9 +50,11 @@ if TYPE_CHECKING:
     from .tools.streams import AsyncRunStream, RunStream
     from .types.discovery import Discovered, Discovery, DiscoveryProblem
     from .types.events import (
+        Continued,
         FailedOver,
         Finished,
         ReasoningDelta,
+        Restarted,
         Retrying,
         RunEvent,
         Started,
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from .types.parts import Document, Image, Text, ToolCall, Video
     from .types.plan import Plan, PlannedTarget, Step
     from .types.response import Attempt, AttemptError, ChatResponse, Cost, Notice, Timing, TokenLogprob, Usage
+    from .types.routing import TargetHealth
     from .types.run import RunResult
     from .types.tools import JsonSchema, Tool
 
@@ -111,9 +114,11 @@ _HOME = {
     "tools.streams": ("AsyncRunStream", "RunStream"),
     "types.discovery": ("Discovered", "Discovery", "DiscoveryProblem"),
     "types.events": (
+        "Continued",
         "FailedOver",
         "Finished",
         "ReasoningDelta",
+        "Restarted",
         "Retrying",
         "RunEvent",
         "Started",
@@ -129,6 +134,7 @@ _HOME = {
     "types.parts": ("Document", "Image", "Text", "ToolCall", "Video"),
     "types.plan": ("Plan", "PlannedTarget", "Step"),
     "types.response": ("Attempt", "AttemptError", "ChatResponse", "Cost", "Notice", "Timing", "TokenLogprob", "Usage"),
+    "types.routing": ("TargetHealth",),
     "types.run": ("RunResult",),
     "types.tools": ("JsonSchema", "Tool"),
 }
@@ -155,6 +161,7 @@ __all__ = [
     "ConnectionError",
     "ContentFilterError",
     "ContextLengthError",
+    "Continued",
     "Conversation",
     "ConversationStream",
     "Cost",
@@ -185,6 +192,7 @@ __all__ = [
     "QuotaExhaustedError",
     "RateLimitError",
     "ReasoningDelta",
+    "Restarted",
     "RetryPolicy",
     "Retrying",
     "RunEvent",
@@ -196,6 +204,7 @@ __all__ = [
     "Stream",
     "StreamEvent",
     "StreamInterruptedError",
+    "TargetHealth",
     "Text",
     "TextDelta",
     "TimeoutError",

@@ -27,6 +27,7 @@ __all__ = [
     "given_fit",
     "given_model",
     "given_policy",
+    "given_priority",
     "given_retries",
     "given_seconds",
     "given_steps",
@@ -34,9 +35,7 @@ __all__ = [
     "request_from",
 ]
 
-_NOT_YET = {"priority": 0}
-"""Arguments of the documented signature that a later version builds, with the value that asks for nothing."""
-
+MOST_URGENT = 100
 
 Verdict: TypeAlias = ToolCall | str | bool | None
 OnTool: TypeAlias = Callable[[ToolCall], Verdict | Awaitable[Verdict]]
@@ -94,7 +93,7 @@ class CallOptions(TypedDict, total=False):
     tokens. The system prompt, the last user turn and tool calls with their results stay. Default: nothing is left
     out."""
     priority: int
-    """Not in this version: order among calls that wait for a free place. 0, the default, is accepted."""
+    """Who goes first of the calls that wait for a free place at an account: higher ones, -100 to 100. Default: 0."""
     extra: Mapping[str, Mapping[str, Any]] | None
     """Account or kind -> keys merged last into the request's body."""
 
@@ -129,9 +128,6 @@ def request_from(input: Input, options: ChatOptions, spec: OutputSpec | None) ->
         InputError: one of them cannot be used.
     """
     check_names(options, ChatOptions)
-    for name, usual in _NOT_YET.items():
-        if options.get(name, usual) != usual:
-            raise InputError(f"this version does not know {name}= yet")
     system = options.get("system")
     if system is not None and not isinstance(system, str):
         raise InputError(f"system= takes text, not {type(system).__name__}")
@@ -264,6 +260,13 @@ def given_policy(retry: Any) -> Any:
     if all(callable(getattr(retry, name, None)) for name in ("retry", "stop", "wait")):
         return retry
     raise InputError(f"retry= takes a number of attempts, a RetryPolicy or a tenacity Retrying, not {retry!r}")
+
+
+def given_priority(value: Any) -> int:
+    """A call's `priority=`."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MOST_URGENT:
+        raise InputError(f"priority= takes a whole number from -{MOST_URGENT} to {MOST_URGENT}, not {value!r}")
+    return value
 
 
 def given_fit(value: Any) -> Literal["trim"] | int | None:

@@ -17,14 +17,16 @@ from .config.models import Config
 from .drivers import AsyncDriver, Driver
 from .errors import CapabilityError, ConfigError, LlamarouteError
 from .pipeline.core import Layer, Reply, Timeout
-from .runtime import Runtime, Totals
+from .runtime import Runtime
 from .spi import ProviderSettings, Target
+from .state.usage import Totals
 from .streams import AsyncStream, Stream
 from .tokens import TokenCount
 from .transport.base import AsyncTransport, Transport
 from .types.messages import Input
 from .types.plan import Plan
 from .types.response import ChatResponse
+from .types.routing import TargetHealth
 from .types.tools import Tool
 
 if TYPE_CHECKING:
@@ -81,9 +83,21 @@ class _Base(Generic[TransportT]):
         """Where it is from: the file's path, `environment variables`, or `config` when it was passed as an object."""
         return self._runtime.loaded.origin
 
+    @property
+    def attribution(self) -> str:
+        """What the licences of the configured models want to be shown to your users, such as "Built with Llama"; empty
+        when they want nothing. See docs/policy.md."""
+        return self._runtime.attribution
+
     def usage(self) -> Totals:
-        """What this client has used so far, as of now."""
+        """What this client has used so far, as of now: calls, tokens and dollars, also by target, provider, route and
+        day."""
         return self._runtime.used()
+
+    def health(self) -> tuple[TargetHealth, ...]:
+        """How the targets do that routes name or calls have asked: which cool down, why and how long, how fast they
+        answer, and how many calls are under way. A snapshot; see docs/routing.md."""
+        return self._runtime.health()
 
     def explain(
         self, input: Input, *, output: Any = None, stream: bool = False, **options: Unpack[ChatOptions]
@@ -105,7 +119,7 @@ class _Base(Generic[TransportT]):
             ConfigError: it is wrong; the old one stays in force.
         """
         fresh = Runtime(self._source, **self._options)
-        fresh.totals = self._runtime.totals
+        fresh.inherit(self._runtime)
         with self._lock:
             self._runtime = fresh
             self._by_options = {}
@@ -205,6 +219,7 @@ class Client(_Base[Transport]):
             transports, self._transports, self._by_options = self._transports, [], {}
         for _, transport in transports:
             transport.close()
+        self._runtime.gates.close()
 
     @overload
     def chat(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...
@@ -354,6 +369,7 @@ class AsyncClient(_Base[AsyncTransport]):
             transports, self._transports, self._by_options = self._transports, [], {}
         for _, transport in transports:
             await transport.aclose()
+        self._runtime.gates.close()
 
     @overload
     async def chat(self, input: Input, *, output: type[T], **options: Unpack[ChatOptions]) -> ChatResponse[T]: ...

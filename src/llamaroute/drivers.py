@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from .errors import TimeoutError
 from .pipeline.core import Ledger
-from .pipeline.ops import Blocking, Plan, Pull, Send, Sleep
+from .pipeline.ops import Blocking, Plan, Pull, Send, Signal, Sleep, Wait
 from .spi import Target
 from .transport.base import AsyncResponse, AsyncTransport, Response, Transport
 
@@ -56,6 +60,9 @@ class Driver:
                         case Sleep(seconds=seconds):
                             self.close()
                             time.sleep(seconds)
+                        case Wait(signal=signal, seconds=seconds):
+                            self.close()
+                            _wait(signal, seconds)
                         case Blocking():
                             value = _blocking(op)
                 except Exception as raised:
@@ -72,6 +79,17 @@ class Driver:
         response, self.response = self.response, None
         if response is not None:
             response.close()
+
+
+def _wait(signal: Signal, seconds: float) -> None:
+    # The one queue whose `put` may be called by a finaliser that comes in the middle of another `put`.
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+    try:
+        if not signal.listen(partial(woken.put, None)):
+            with contextlib.suppress(queue.Empty):
+                woken.get(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+    finally:
+        signal.clear()
 
 
 def _blocking(op: Blocking) -> Any:
@@ -134,6 +152,9 @@ class AsyncDriver:
                         case Sleep(seconds=seconds):
                             await self.aclose()
                             await _sleep(seconds)
+                        case Wait(signal=signal, seconds=seconds):
+                            await self.aclose()
+                            await _async_wait(signal, seconds)
                         case Blocking():
                             value = await _async_blocking(op)
                 except Exception as raised:
@@ -156,6 +177,39 @@ async def _sleep(seconds: float) -> None:
     import anyio
 
     await anyio.sleep(seconds)
+
+
+async def _async_wait(signal: Signal, seconds: float) -> None:
+    import anyio
+    import anyio.lowlevel
+
+    woken = anyio.Event()
+    try:
+        if not signal.listen(_from_any_thread(woken.set)):
+            with anyio.move_on_after(seconds):
+                await woken.wait()
+        else:
+            await anyio.lowlevel.checkpoint()
+    finally:
+        signal.clear()
+
+
+def _from_any_thread(fn: Callable[[], object]) -> Callable[[], object]:
+    """`fn`, called by this event loop soon after. anyio's own way from a thread waits until that is done."""
+    if "trio" in sys.modules:
+        import sniffio
+        import trio
+
+        if sniffio.current_async_library() == "trio":
+            return partial(_unless_over, trio.lowlevel.current_trio_token().run_sync_soon, fn)
+    import asyncio
+
+    return partial(_unless_over, asyncio.get_running_loop().call_soon_threadsafe, fn)
+
+
+def _unless_over(call_soon: Callable[[Callable[[], object]], object], fn: Callable[[], object]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+        call_soon(fn)
 
 
 async def _async_blocking(op: Blocking) -> Any:

@@ -37,6 +37,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from decimal import Decimal
     from typing import Self
 
     from .types.parts import ToolCall
@@ -114,7 +115,28 @@ class InputError(LlamarouteError, ValueError):
 
 
 class PolicyError(LlamarouteError):
-    """A licence, residency or budget rule of the configuration forbids the call. Nothing was sent."""
+    """A licence, residency or budget rule of the configuration forbids the call. Nothing was sent to the target.
+
+    Attributes:
+        rule: key of the rule, such as `policy.regions` or `routes.chat.policy.budget.usd_per_day`.
+        target: target it forbids.
+        limit, spent, cost: of a budget, US dollars: what may be spent, what is spent or set aside for calls under way,
+            and what the call would cost at most.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rule: str = "",
+        target: str | None = None,
+        limit: Decimal | None = None,
+        spent: Decimal | None = None,
+        cost: Decimal | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.rule, self.target = rule, target
+        self.limit, self.spent, self.cost = limit, spent, cost
 
 
 class CapabilityError(LlamarouteError):

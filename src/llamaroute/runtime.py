@@ -8,26 +8,42 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import catalog
-from .arguments import ChatOptions, given_fit, given_model, given_policy, given_retries, given_timeout, request_from
+from .arguments import (
+    ChatOptions,
+    given_fit,
+    given_model,
+    given_policy,
+    given_priority,
+    given_retries,
+    given_timeout,
+    request_from,
+)
 from .catalog.prices import cost_of
 from .config.load import LoadedConfig, load_config
 from .config.models import Config
-from .errors import CapabilityError, InputError
+from .config.rules import rules_of, spending_of
+from .errors import CapabilityError, InputError, LlamarouteError, ModelRetiredError, PolicyError
 from .layers.adapt import adapt
 from .layers.failover import failover
+from .layers.limits import limits as limits_layer
 from .layers.observe import observe
+from .layers.order import ordered
+from .layers.policy import permit
 from .layers.repair import repair
 from .layers.restream import restream
 from .layers.retry import RetryPolicy, retry
+from .layers.spending import Spending, spending
+from .layers.watch import watch
 from .layers.window import refusal as too_long_for
 from .layers.window import window
 from .media_io import FileAndNet
@@ -37,42 +53,33 @@ from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeo
 from .pipeline.exchange import exchange, read_body, send_signed
 from .pipeline.ops import Blocking, Plan
 from .registry import make_auth, provider_spec
+from .routing.policy import Rules, attribution
 from .routing.resolve import Account, make_account, resolve
+from .routing.traffic import Traffic
 from .spi import Adapter, Auth, AuthSettings, EndpointLocator, Target, TokenCounter, WireResponse
+from .state.gates import Gates
+from .state.memory import MemoryCounter
+from .state.usage import Tally, Totals
 from .tokens import Counted, TextTokens, TokenCount, count, estimate, estimate_usage
 from .types.messages import Input
 from .types.plan import Plan as Explanation
 from .types.plan import PlannedTarget
-from .types.response import ChatResponse, Notice, Timing
+from .types.response import Attempt, ChatResponse, Cost, Notice, Timing, Usage
+from .types.routing import Strategy, TargetHealth
+from .types.run import sum_usage
 from .types.settings import RetrySettings, TimeoutSettings
 from .wire.headers import request_id
 
 if TYPE_CHECKING:
     from .pipeline.locate import Location
+    from .state.base import Counter
     from .types.discovery import Discovery, DiscoveryProblem
 
-__all__ = ["Runtime", "Totals"]
+__all__ = ["Runtime"]
 
 MAX_COUNT_BODY = 64 << 10
 DISCOVERY = 60.0
 """Seconds in which an account's control plane is asked, where nothing else is configured."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a client has used so far. `cost` sums what has a price; `unpriced` counts calls without one.
-
-    In `by_target`, a call counts where it was answered (a failed one where it began), an attempt where it was made.
-    """
-
-    calls: int = 0
-    failed: int = 0
-    attempts: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: Decimal = Decimal(0)
-    unpriced: int = 0
-    by_target: dict[str, Totals] = field(default_factory=dict)
 
 
 def media(call: Call, handler: Handler) -> Plan[Reply]:
@@ -89,6 +96,11 @@ class _Found(NamedTuple):
 
     candidates: tuple[Candidate, ...]
     notices: tuple[Notice, ...]
+    strategy: Strategy = "failover"
+    route: str | None = None
+    rules: Rules | None = None
+    spending: Spending | None = None
+    on_break: Literal["fail", "restart", "continue"] = "fail"
 
 
 class Runtime:
@@ -112,10 +124,26 @@ class Runtime:
             spec = provider_spec(options.kind, account=name)
             rows = catalog.rows(spec.name) if spec.catalog is None else catalog.parse(spec.catalog)
             self.accounts[name] = make_account(name, spec, options, rows, self.config.models)
-        ordered = (failover, window, restream, repair, adapt, media, retry, *layers, observe)
+        self.gates = Gates()
+        self.gates.configure(self.config.providers, self.config.limits, self.config.state)
+        ordered = (
+            failover,
+            window,
+            restream,
+            repair,
+            adapt,
+            media,
+            retry,
+            limits_layer,
+            spending,
+            *layers,
+            watch,
+            observe,
+        )
         self.handler: Handler = compose(ordered, exchange)
-        self.totals = Totals()
-        self._totals_lock = threading.Lock()
+        self.tally = Tally()
+        self.counter = _counter(self.gates)
+        self.traffic = Traffic(random.Random())
         self._env = env
         self._auths: dict[str, Auth] = {}
         self._auth_lock = threading.Lock()
@@ -164,7 +192,14 @@ class Runtime:
             output_retries=given_retries(options.get("output_retries", 1)),
             repair_calls=repair_calls,
             fit=given_fit(options.get("fit")),
+            priority=given_priority(options.get("priority", 0)),
             tokenizer=self.tokenizer,
+            strategy=found.strategy,
+            route=found.route,
+            on_break=found.on_break,
+            rules=found.rules,
+            spending=found.spending,
+            traffic=self.traffic,
             complete=self.complete,
         )
 
@@ -177,9 +212,14 @@ class Runtime:
                 limits = _limits(route.timeout)
                 for candidate in candidates:
                     candidate.timeout = replace(candidate.timeout, **limits)
+                    candidate.weight = resolution.weights.get(candidate.target.name, 1.0)
                     if route.retry is not None:
                         candidate.retry = _policy(route.retry)
-            found = _Found(tuple(candidates), resolution.notices)
+            strategy: Strategy = "failover" if route is None else route.strategy
+            name = None if route is None else self.config.default if model is None else model
+            rules, budgets = rules_of(self.config, name), spending_of(self.config, name, self.counter)
+            on_break = "fail" if route is None else route.on_break
+            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets, on_break)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
         return found
@@ -192,7 +232,8 @@ class Runtime:
         timeout = Timeout(**limits) if limits else Timeout()
         flights = self._flights.setdefault(account.name, {})
         location = self._location(adapter, target)
-        return Candidate(target, adapter, self._auth(account), timeout, policy, flights, location)
+        gate = self.gates.gate(account.name, account.options)
+        return Candidate(target, adapter, self._auth(account), timeout, policy, flights, location, gate=gate)
 
     def _location(self, adapter: Adapter, target: Target) -> Location | None:
         """Where the target's endpoint is, for hosts that have to be asked; shared by all that ask this client."""
@@ -225,16 +266,19 @@ class Runtime:
         usage = response.usage
         warnings = [*ledger.notices, *(notice for notice in response.warnings if notice not in ledger.notices)]
         if usage.estimated:
-            usage = estimate_usage(ledger.trimmed or call.request, response)
             warnings.append(
                 Notice("usage_estimated", f"{target.name} reported no usage; the numbers are estimates", "usage")
             )
-            if ledger.attempts:
-                ledger.attempts[-1] = replace(ledger.attempts[-1], usage=usage, cost=cost_of(usage, target.row))
+            if not usage.total_tokens:  # a stream: what is in the ledger was estimated from the request as it was sent
+                rows = (a.usage for a in reversed(ledger.attempts) if a.target == target.name and a.usage is not None)
+                usage = next(rows, None) or estimate_usage(ledger.trimmed or call.request, response)
+        cost = cost_of(usage, target.row)
+        if ledger.broken:
+            usage, cost = _with_broken(ledger.broken, usage, cost)
         return response.model_copy(
             update={
                 "usage": usage,
-                "cost": cost_of(usage, target.row),
+                "cost": cost,
                 "provider": target.provider,
                 "provider_kind": target.kind,
                 "model": target.model,
@@ -252,19 +296,20 @@ class Runtime:
         """What a call would do: the same decisions that its layers would make."""
         could = self._could_serve(call)
         planned: list[PlannedTarget] = []
-        for candidate in call.candidates:
+        for candidate in ordered(call, likely=True):
             target = candidate.target
             if (why := too_long_for(call, target)) is not None:
                 planned.append(PlannedTarget(target.name, target.model_id, refused=why))
                 continue
             try:
+                permit(call, target)
                 steps = plan(call.request, target, stream=call.stream)
                 planned.append(PlannedTarget(target.name, target.model_id, steps))
-            except CapabilityError as error:
+            except (CapabilityError, PolicyError, ModelRetiredError) as error:
                 others = tuple(name for name in could if name != target.name)
                 planned.append(PlannedTarget(target.name, target.model_id, refused=str(error), could_serve=others))
         name = self.config.default if route is None else route
-        return Explanation(tuple(planned), name if name in self.config.routes else None)
+        return Explanation(tuple(planned), name if name in self.config.routes else None, call.strategy)
 
     def suggest(self, call: Call, error: CapabilityError) -> None:
         """Complete a refusal with the configured targets that could serve the request."""
@@ -280,7 +325,8 @@ class Runtime:
             for target in map(account.target, account.rows):
                 if target.name in asked or target.name in could:
                     continue
-                with contextlib.suppress(CapabilityError):
+                with contextlib.suppress(CapabilityError, PolicyError, ModelRetiredError):
+                    permit(call, target)
                     plan(call.request, target, stream=call.stream)
                     could.append(target.name)
         return could
@@ -367,34 +413,58 @@ class Runtime:
 
     def used(self) -> Totals:
         """A copy of the totals."""
-        with self._totals_lock:
-            by_target = {name: replace(totals) for name, totals in self.totals.by_target.items()}
-            return replace(self.totals, by_target=by_target)
+        return self.tally.totals()
+
+    def inherit(self, old: Runtime) -> None:
+        """Go on where the configuration before this one leaves off: totals, and what is known of targets."""
+        self.tally = old.tally
+        shared = old.gates.state
+        self.gates = old.gates  # what waits there goes on to wait
+        self.gates.configure(self.config.providers, self.config.limits, self.config.state)
+        self.counter = old.counter if self.gates.state is shared else _counter(self.gates)
+        self.traffic = old.traffic
+        for name, account in old.accounts.items():
+            if name not in self.accounts or self.accounts[name].options != account.options:
+                self.traffic.forget(name)
+
+    def health(self) -> tuple[TargetHealth, ...]:
+        """How the targets do that routes name or calls have asked."""
+        now = time.monotonic()
+        targets: dict[str, Target] = {}
+        for route in self.config.routes:
+            with contextlib.suppress(LlamarouteError):  # a call that names the route is told
+                self._found(route)
+        for found in list(self._resolved.values()):
+            targets |= {candidate.target.name: candidate.target for candidate in found.candidates}
+        return tuple(self.traffic.snapshot(target, now) for target in targets.values())
 
     def count(self, call: Call, response: ChatResponse[Any] | None) -> None:
         """Add a call that has ended to the totals; None is one that failed."""
-        target = response.target if response is not None else call.target.name
-        with self._totals_lock:
-            for totals in (self.totals, self.totals.by_target.setdefault(target, Totals())):
-                totals.calls += 1
-                if response is None:
-                    totals.failed += 1
-                    for attempt in call.ledger.attempts:  # an answer that did not fit was paid for all the same
-                        if attempt.usage is not None:
-                            totals.input_tokens += attempt.usage.input_tokens
-                            totals.output_tokens += attempt.usage.output_tokens
-                        if attempt.cost is not None:
-                            totals.cost += attempt.cost.usd
-                    continue
-                totals.input_tokens += response.usage.input_tokens
-                totals.output_tokens += response.usage.output_tokens
-                if response.cost is None:
-                    totals.unpriced += 1
-                else:
-                    totals.cost += response.cost.usd
-            self.totals.attempts += len(call.ledger.attempts)
-            for attempt in call.ledger.attempts:  # each where it was made, whoever answered in the end
-                self.totals.by_target.setdefault(attempt.target, Totals()).attempts += 1
+        self.tally.count(call, response)
+
+    @property
+    def attribution(self) -> str:
+        """What the licences of the configured models want to be shown."""
+        return attribution(account.target(row) for account in self.accounts.values() for row in account.rows)
+
+
+def _with_broken(broken: Sequence[Attempt], usage: Usage, cost: Cost | None) -> tuple[Usage, Cost | None]:
+    """What an answer came to with the attempts in which it broke off; a cost only where all have one."""
+    usages = [attempt.usage for attempt in broken if attempt.usage is not None]
+    costs = [cost, *(attempt.cost for attempt in broken)]
+    known = [one for one in costs if one is not None]
+    whole = sum((one.usd for one in known), Decimal(0))
+    estimated = any(one.estimated for one in known)
+    return sum_usage([*usages, usage]), Cost(whole, estimated) if len(known) == len(costs) else None
+
+
+def _counter(gates: Gates) -> Counter:
+    """Where sums are kept: where limits are."""
+    if gates.state is None:
+        return MemoryCounter()
+    from .state.redis import RedisCounter
+
+    return RedisCounter(gates.state)
 
 
 def _limits(settings: TimeoutSettings | None) -> dict[str, float]:

@@ -104,6 +104,8 @@ class ProviderSettings(BaseModel):
     """Proxy URL; without it, the usual environment variables count."""
     features: dict[Feature, Support] = Field(default_factory=dict)
     """Override what the catalogue says a host can do."""
+    region: str | None = None
+    """Where the account's models run, for `[policy]`. Default: not known."""
 
     @field_validator("headers")
     @classmethod
@@ -299,6 +301,15 @@ class EndpointLocator(Protocol):
         Raises:
             ProviderError: the endpoint is not one that can be called.
         """
+        ...
+
+
+@runtime_checkable
+class Prefiller(Protocol):
+    """An adapter of hosts that may go on from a last turn of the assistant, rather than answer it."""
+
+    def prefills(self, target: Target) -> bool:
+        """Whether this one is known to."""
         ...
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .dialects.accumulate import Accumulator
 from .errors import InputError, LlamarouteError, OutputValidationError, ProviderError, StreamInterruptedError
-from .pipeline.core import Call, Finisher, Outcome, Reply
+from .layers.resume import MOST, Join, can_continue, prefills, resume
+from .pipeline.core import Call, Finisher, Outcome, Reply, failed_attempt
 from .pipeline.exchange import redact
 from .spi import DecoderEvent
+from .tokens import estimate_usage
 from .types.events import (
+    Continued,
     FailedOver,
     Finished,
     ReasoningDelta,
+    Restarted,
     Retrying,
     Started,
     StreamEvent,
@@ -24,12 +29,13 @@ from .types.events import (
     ToolCallStarted,
     UsageReported,
 )
-from .types.response import ChatResponse, FinishReason
+from .types.parts import Text
+from .types.response import Attempt, ChatResponse, FinishReason, Notice
 
 if TYPE_CHECKING:
     from .runtime import Runtime
 
-__all__ = ["DRAIN", "PUBLIC", "StreamState"]
+__all__ = ["DRAIN", "PUBLIC", "Resumption", "StreamState"]
 
 PUBLIC = frozenset(
     {
@@ -41,6 +47,8 @@ PUBLIC = frozenset(
         ToolCallDone,
         Retrying,
         FailedOver,
+        Restarted,
+        Continued,
         UsageReported,
         Finished,
     }
@@ -49,6 +57,25 @@ PUBLIC = frozenset(
 
 DRAIN = 0.25
 """Seconds that a finished stream's connection may take to end, so that it can be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """How a broken stream goes on.
+
+    Attributes:
+        call: what is asked.
+        row: the attempt that broke off.
+        whole: what was said, if it holds.
+        mark: how much of the ledger's history has been told.
+        first_token: when the answer began.
+    """
+
+    call: Call
+    row: Attempt
+    whole: ChatResponse[Any] | None
+    mark: int
+    first_token: float | None
 
 
 class StreamState:
@@ -63,12 +90,98 @@ class StreamState:
         self.response: ChatResponse[Any] | None = None
         self.failure: LlamarouteError | None = None
         self.ended = False
+        self.text_only = False
+        """The caller sees nothing but text, and could not be told that it is void."""
+        self._before: ChatResponse[Any] | None = None
+        """What the answer said before it broke off, and holds."""
+        self._join: Join | None = None
+        self._resumed = 0
 
     def opening(self) -> Iterator[DecoderEvent]:
         """The stream has committed: what is to be said first."""
+        return self._opening(0)
+
+    def _opening(self, mark: int) -> Iterator[DecoderEvent]:
         reply = self.reply
-        first: list[DecoderEvent] = [*self.call.ledger.history, Started(reply.target.name, reply.target.model_id)]
-        return chain(first, reply.events, reply.rest or ())
+        first: list[DecoderEvent] = [
+            *self.call.ledger.history[mark:],
+            Started(reply.target.name, reply.target.model_id),
+        ]
+        return chain(first, self.heard(chain(reply.events, reply.rest or ())))
+
+    def heard(self, events: Iterable[DecoderEvent]) -> Iterator[DecoderEvent]:
+        """Events as the caller hears them."""
+        return iter(events) if self._join is None else self._join.convert(events)
+
+    # -- a stream that breaks, and goes on -----------------------------------------------------------------------------
+
+    def resumption(self, error: ProviderError) -> Resumption | None:
+        """How the stream goes on after `error`; None when it does not. Finishers have run: the ledger is complete."""
+        call, answer = self.call, self.answer
+        if call.on_break == "fail" or self._resumed >= MOST or answer.has_calls:
+            return None
+        text = self._text()
+        goes_on = can_continue(call, text)
+        if not goes_on and self.text_only and text:
+            return None
+        whole = self._whole()
+        said = text if goes_on else ""
+        name = self.reply.target.name
+        resumed = resume(call, error, name, said, estimate_usage(call.request, whole).output_tokens)
+        if resumed is None:
+            return None
+        ledger = call.ledger
+        row = ledger.attempts[-1] if ledger.attempts else failed_attempt(name, error)
+        return Resumption(resumed, row, whole if goes_on else None, len(ledger.history), ledger.first_token)
+
+    def go_on(self, resumption: Resumption, reply: Reply) -> Iterator[DecoderEvent]:
+        """The stream goes on with `reply`: what is to be said first."""
+        self._resumed += 1
+        ledger, row, target = self.call.ledger, resumption.row, reply.target.name
+        ledger.broken.append(row)
+        event: Restarted | Continued
+        if resumption.whole is None:
+            event = Restarted(row, target)
+            self._before = self._join = None
+            notice = Notice("stream_restarted", f"the answer of {row.target} broke off; {target} began anew", "stream")
+        else:
+            event = Continued(row, target, self.answer.open_calls)
+            parts = tuple(part for part in resumption.whole.parts if isinstance(part, Text))
+            self._before = resumption.whole.model_copy(update={"parts": parts, "tool_calls": ()})
+            candidates = (one for one in resumption.call.candidates if one.target.name == target)
+            self._join = None if any(prefills(one) for one in candidates) else Join(self._before.text)
+            ledger.first_token = resumption.first_token
+            notice = Notice("stream_continued", f"the answer of {row.target} broke off; {target} went on", "stream")
+        ledger.notice(notice)
+        self.answer = Accumulator()
+        self.reply = reply
+        return chain([event], self._opening(resumption.mark))
+
+    def _text(self) -> str:
+        return self.answer.text if self._before is None else self._before.text + self.answer.text
+
+    def _whole(self, finish_reason: FinishReason | None = None) -> ChatResponse[Any]:
+        """The answer with what it said before it broke off."""
+        response, before = self.answer.response(finish_reason=finish_reason), self._before
+        if before is None:
+            return response
+        parts = response.parts
+        if parts and isinstance(parts[0], Text):
+            parts = (Text(before.text + parts[0].text), *parts[1:])
+        else:
+            parts = (Text(before.text), *parts)
+        return response.model_copy(
+            update={
+                "text": before.text + response.text,
+                "reasoning": before.reasoning + response.reasoning,
+                "parts": parts,
+                "warnings": (*before.warnings, *response.warnings),
+                "logprobs": None if before.logprobs is None else (*before.logprobs, *(response.logprobs or ())),
+                "raw": [*before.raw, *response.raw],
+            }
+        )
+
+    # -- the end ------------------------------------------------------------------------------------------------------
 
     def finishers(self) -> Iterator[Finisher]:
         """What layers left to be done at the end, last in first out, each handed out once."""
@@ -81,14 +194,14 @@ class StreamState:
             for candidate in self.call.candidates:
                 if candidate.target.name == self.reply.target.name:
                     redact(error, candidate, self.call.ledger.signed)
-        return Outcome(self.answer.usage, error, interrupted)
+        usage = self.answer.usage
+        came = None if usage is not None else estimate_usage(self.call.request, self.answer.response()).output_tokens
+        return Outcome(usage, error, interrupted, came)
 
     def settle(self, *, interrupted: bool) -> None:
         """Make the response of what came. Finishers have run: the ledger is complete."""
         reason: FinishReason | None = "interrupted" if interrupted else None
-        response = self.runtime.finish(
-            self.call, self.reply.target, self.answer.response(finish_reason=reason), self.reply.headers
-        )
+        response = self.runtime.finish(self.call, self.reply.target, self._whole(reason), self.reply.headers)
         if self.output is not None and not interrupted and not response.tool_calls:
             try:
                 value = self.output.read(response)
@@ -99,11 +212,15 @@ class StreamState:
         self.response = response
         self.runtime.count(self.call, response)
 
-    def broken(self, error: ProviderError) -> StreamInterruptedError:
-        """The stream broke after the answer had begun: the error with everything that came."""
+    def broken(self, error: ProviderError, then: LlamarouteError | None = None) -> StreamInterruptedError:
+        """The stream broke after the answer had begun: the error with everything that came. `then` is why it could not
+        go on."""
         self.settle(interrupted=True)
+        message = f"the stream broke off after it had begun: {error.args[0] if error.args else error}"
+        if then is not None:
+            message += f"; it could not go on: {then.args[0] if then.args else then}"
         broken = StreamInterruptedError(
-            f"the stream broke off after it had begun: {error.args[0] if error.args else error}",
+            message,
             provider=self.reply.target.provider,
             target=self.reply.target.name,
             model=self.reply.target.model,

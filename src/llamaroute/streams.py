@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .dialects.accumulate import Accumulator
 from .drivers import AsyncDriver, Driver
 from .errors import CapabilityError, InputError, LlamarouteError, ProtocolError, ProviderError
 from .pipeline.core import Reply
@@ -83,8 +84,8 @@ class Stream:
             except ProviderError as error:
                 if self._interrupted:
                     raise StopIteration from None
-                self._end(error, interrupted=False)
-                raise state.broken(error) from error
+                self._break(error)
+                add = state.answer.add
 
     def _read(self) -> Iterator[DecoderEvent]:
         state, response = self._started(), self._response()
@@ -93,9 +94,35 @@ class Stream:
             raise ProtocolError("the stream ended without a finish")
         data = response.read(time.monotonic() + reply.idle, "idle")
         if data:
-            return iter(reply.decoder.feed(data))
+            return state.heard(reply.decoder.feed(data))
         reply.ended = True
-        return iter(reply.decoder.close())
+        return state.heard(reply.decoder.close())
+
+    def _break(self, error: ProviderError) -> None:
+        """Go on as the route says, or end.
+
+        Raises:
+            StreamInterruptedError: the stream does not go on.
+        """
+        state = self._started()
+        self._release(error, interrupted=False)
+        then: LlamarouteError | None = None
+        resumption = None if state.ended else state.resumption(error)  # it may have been interrupted meanwhile
+        if resumption is not None:
+            self._driver = driver = Driver(self._client._transport, state.call.ledger)
+            try:
+                reply: Reply = driver.run(state.runtime.handler(resumption.call), keep=True)
+            except LlamarouteError as failure:
+                then = failure
+            else:
+                if not state.ended:
+                    self._events = state.go_on(resumption, reply)
+                    return
+                state.reply, state.answer = reply, Accumulator()
+                self._release(None, interrupted=True)
+        if not state.ended:
+            state.ended = True
+            raise state.broken(error, then) from error
 
     def _finish(self) -> None:
         """The answer is complete: let the connection end, so that it can be used again."""
@@ -111,10 +138,14 @@ class Stream:
         state.settle(interrupted=False)
 
     def _end(self, error: BaseException | None, *, interrupted: bool) -> None:
+        state = self._started()
+        if not state.ended:
+            state.ended = True
+            self._release(error, interrupted=interrupted)
+
+    def _release(self, error: BaseException | None, *, interrupted: bool) -> None:
+        """Give the connection back, and do what layers left to be done."""
         state, driver = self._started(), self._driver
-        if state.ended:
-            return
-        state.ended = True
         if driver is not None:
             driver.close()
         ledger = state.call.ledger
@@ -144,10 +175,15 @@ class Stream:
         return self._state
 
     def text(self) -> Iterator[str]:
-        """Just the text."""
+        """Just the text. An answer that breaks off is not begun anew: text that is out cannot be told to be void."""
+        self.only_text()
         for event in self:
             if type(event) is TextDelta:
                 yield event.text
+
+    def only_text(self) -> None:
+        """Nothing but the text is shown: once there is some, the answer is not begun anew."""
+        self._started().text_only = True
 
     def interrupt(self) -> ChatResponse[Any]:
         """Stop here and keep what was said: the partial answer, with `finish_reason="interrupted"`."""
@@ -230,8 +266,8 @@ class AsyncStream:
             except ProviderError as error:
                 if self._interrupted:
                     raise StopAsyncIteration from None
-                await self._end(error, interrupted=False)
-                raise state.broken(error) from error
+                await self._break(error)
+                add = state.answer.add
 
     async def _read(self) -> Iterator[DecoderEvent]:
         state, response = self._started(), self._response()
@@ -240,9 +276,35 @@ class AsyncStream:
             raise ProtocolError("the stream ended without a finish")
         data = await response.read(time.monotonic() + reply.idle, "idle")
         if data:
-            return iter(reply.decoder.feed(data))
+            return state.heard(reply.decoder.feed(data))
         reply.ended = True
-        return iter(reply.decoder.close())
+        return state.heard(reply.decoder.close())
+
+    async def _break(self, error: ProviderError) -> None:
+        """Go on as the route says, or end.
+
+        Raises:
+            StreamInterruptedError: the stream does not go on.
+        """
+        state = self._started()
+        await self._release(error, interrupted=False)
+        then: LlamarouteError | None = None
+        resumption = None if state.ended else state.resumption(error)  # it may have been interrupted meanwhile
+        if resumption is not None:
+            self._driver = driver = AsyncDriver(self._client._transport, state.call.ledger)
+            try:
+                reply: Reply = await driver.run(state.runtime.handler(resumption.call), keep=True)
+            except LlamarouteError as failure:
+                then = failure
+            else:
+                if not state.ended:
+                    self._events = state.go_on(resumption, reply)
+                    return
+                state.reply, state.answer = reply, Accumulator()
+                await self._release(None, interrupted=True)
+        if not state.ended:
+            state.ended = True
+            raise state.broken(error, then) from error
 
     async def _finish(self) -> None:
         """The answer is complete: let the connection end, so that it can be used again."""
@@ -258,10 +320,14 @@ class AsyncStream:
         state.settle(interrupted=False)
 
     async def _end(self, error: BaseException | None, *, interrupted: bool) -> None:
+        state = self._started()
+        if not state.ended:
+            state.ended = True
+            await self._release(error, interrupted=interrupted)
+
+    async def _release(self, error: BaseException | None, *, interrupted: bool) -> None:
+        """Give the connection back, and do what layers left to be done."""
         state, driver = self._started(), self._driver
-        if state.ended:
-            return
-        state.ended = True
         if driver is not None:
             await driver.aclose()
         ledger = state.call.ledger
@@ -286,10 +352,15 @@ class AsyncStream:
         return self._state
 
     async def text(self) -> AsyncIterator[str]:
-        """Just the text."""
+        """Just the text. An answer that breaks off is not begun anew: text that is out cannot be told to be void."""
+        self.only_text()
         async for event in self:
             if type(event) is TextDelta:
                 yield event.text
+
+    def only_text(self) -> None:
+        """Nothing but the text is shown: once there is some, the answer is not begun anew."""
+        self._started().text_only = True
 
     async def interrupt(self) -> ChatResponse[Any]:
         """Stop here and keep what was said: the partial answer, with `finish_reason="interrupted"`."""

@@ -51,6 +51,11 @@ def authorized_user(**changes: Any) -> dict[str, Any]:
     }
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """Fifty clients may knock at once; with the usual 5, the system turns some of them away."""
+
+
 class Google:
     """The server. `refusals` are answered to the next requests for tokens: (status, body)."""
 
@@ -77,7 +82,7 @@ class Google:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         self.url = f"http://{self.address}"

@@ -13,7 +13,7 @@ import pytest
 
 from llamaroute import catalog
 from llamaroute.catalog.prices import cost_of
-from llamaroute.types.capability import FEATURES, ModelRow, ParameterRule, Support
+from llamaroute.types.capability import FEATURES, EndOfLife, ModelRow, ParameterRule, Support
 from llamaroute.types.request import SAMPLING_FIELDS
 from llamaroute.types.response import Usage
 
@@ -27,6 +27,7 @@ PLAIN = {
     "requests_per_minute": int,
     "served": bool,
     "end_of_life": datetime.date,
+    "regions": list,
     "image.max_count": int,
     "image.max_bytes": int,
     "image.max_pixels": int,
@@ -44,6 +45,9 @@ MODEL = {
     "context_window": int,
     "input": list,
     "licence": str,
+    "licence.attribution": str,
+    "licence.no_images_from": list,
+    "licence.most_users": int,
     "released": bool,
 }
 
@@ -93,6 +97,7 @@ def test_every_fact_says_where_it_is_from(file: str, model: str, name: str, fact
 def test_every_source_is_used_and_says_something() -> None:
     for file in FILES:
         used = {fact["source"] for name, _, _, fact in FACTS if name == file}
+        used |= {fact["source"] for fact in read(file).get("places", {}).values()}
         assert set(read(file)["sources"]) <= used, f"{file}: sources that no fact names"
         for text in read(file)["sources"].values():
             assert "://" in text or " " in text or "/" in text
@@ -292,3 +297,55 @@ def test_parse_takes_a_third_partys_rows() -> None:
 
 def fact(value: Any) -> dict[str, Any]:
     return {"value": value, "source": "docs", "checked": NEWEST, "evidence": "documented"}
+
+
+# -- licences, places, and facts that grow old -----------------------------------------------------------------------
+
+
+def test_the_licence_of_llama_4() -> None:
+    for model, model_id in [
+        ("llama-4-scout", ""),
+        ("llama-4-maverick", "prod"),
+        ("mine", "us.meta.llama4-scout-17b-instruct-v1:0"),
+        ("my-llama-4-tune", "x"),
+    ]:
+        found = catalog.licence(model, model_id)
+        assert found is not None
+        assert (found.name, found.attribution) == ("Llama 4 Community License", "Built with Llama")
+        assert found.most_users == 700_000_000
+        assert {"EU", "FR", "IE", "GR"} <= found.no_images_from
+        assert not {"GB", "CH", "NO", "US", "UK", "EL"} & found.no_images_from
+        assert "use-policy" in found.images_source
+    assert catalog.licence("smollm2") is None
+    assert catalog.licence("llama-3.2-vision", "meta/llama-3.2-11b") is None
+    assert catalog.licence("llama-4-behemoth") is None, "never released: nobody was given a licence"
+
+
+def test_the_european_union_has_27_members() -> None:
+    union = catalog.places()["EU"]
+    parts = {"AX", "GF", "GP", "MF", "MQ", "RE", "YT"}
+    assert len(set(union.value)) == len(union.value) == 27 + len(parts)
+    assert parts <= set(union.value)
+    assert all(len(code) == 2 and code.isupper() for code in union.value)
+    assert (union.evidence, type(union.checked)) == ("documented", datetime.date)
+
+
+def test_stale_facts_are_those_checked_too_long_ago() -> None:
+    oldest = min(fact["checked"] for *_, fact in FACTS)
+    assert catalog.stale(oldest + datetime.timedelta(days=30), days=30) == ()
+    late = catalog.stale(NEWEST + datetime.timedelta(days=31), days=30)
+    assert len(late) == len(FACTS) + len(catalog.places()), "every fact grows old, and each is listed once"
+    assert ("bedrock:llama-4-scout", "end_of_life") in {(owner, name) for owner, name, _ in late}
+    assert all(fact.checked <= NEWEST for *_, fact in late)
+
+
+def test_the_end_of_a_row_says_how_sure_it_is() -> None:
+    for kind in KINDS:
+        for row in catalog.rows(kind):
+            known = catalog.facts(kind, row.model).get("end_of_life")
+            if known is None:
+                assert row.end_of_life is None
+            else:
+                assert row.end_of_life == EndOfLife(known.value, known.evidence != "inferred", known.source)
+    data = {"model": [{"model": "m", "id": "i", "facts": {"end_of_life": fact(datetime.date(2027, 1, 31))}}]}
+    assert catalog.parse(data)[0].end_of_life == EndOfLife(datetime.date(2027, 1, 31), True, "docs")

@@ -19,17 +19,42 @@ def test_the_catalogue_as_a_table(cli, emu):
     result = cli("models")
     assert result.code == 0
     heads, *lines = result.out.splitlines()
-    assert heads.split() == ["MODEL", "PROVIDER", "ID", "CONTEXT", "OUTPUT", "IN", "OUT", "FEATURES", "EVIDENCE"]
+    assert heads.split() == [
+        "MODEL",
+        "PROVIDER",
+        "ID",
+        "CONTEXT",
+        "OUTPUT",
+        "IN",
+        "OUT",
+        "ENDS",
+        "FEATURES",
+        "EVIDENCE",
+    ]
     line = next(line for line in lines if " cloudflare " in line).split()
     facts = catalog.facts("cloudflare", "llama-4-scout")
     row = catalog.rows("cloudflare")[0]
     letters = "".join({"native": "N", "emulate": "E", "refuse": "R"}[row.features[name]] for name in FEATURES)
-    assert line[:8] == ["llama-4-scout", "cloudflare", row.model_id, "131000", "-", "0.27", "0.85", letters]
+    assert line[:9] == ["llama-4-scout", "cloudflare", row.model_id, "131000", "-", "0.27", "0.85", "-", letters]
     count = [sum(fact.evidence == word for fact in facts.values()) for word in ("recorded", "documented", "inferred")]
-    assert line[8:] == [str(count[0]), "/", str(count[1]), "/", str(count[2])]
+    assert line[9:] == [str(count[0]), "/", str(count[1]), "/", str(count[2])]
     assert "openai-compatible" in result.err
     assert "features: stream, tools, " in result.err
     assert not emu.requests
+
+
+def test_the_table_shows_ends_and_how_sure_they_are(cli):
+    """Who claims a date is not the host: it has a question mark."""
+    result = cli("models", "--provider", "azure")
+    shown = {line.split()[0]: line.split()[7] for line in result.out.splitlines()[1:]}
+    for row in catalog.rows("azure"):
+        assert row.end_of_life is not None
+        assert shown[row.model] == f"{row.end_of_life.day}{'' if row.end_of_life.sure else '?'}"
+    assert "somebody claims so" in result.err
+    entries = {entry["model"]: entry for entry in json.loads(cli("models", "--provider", "azure", "--json").out)}
+    end = entries["llama-4-scout"]["end_of_life"]
+    fact = catalog.facts("azure", "llama-4-scout")["end_of_life"]
+    assert end == {"day": fact.value.isoformat(), "sure": fact.evidence != "inferred", "source": fact.source}
 
 
 def test_one_kind(cli):

@@ -184,7 +184,8 @@ async def test_total_covers_retries_and_failover(api: Api):
             ):
                 await client.chat("Hi", timeout=0.3, retry=policy)
     assert len(caught.value.attempts) < 30
-    assert len(caught.value.attempts) == len(server.requests)
+    # The last attempt may have ended before its request was out.
+    assert len(caught.value.attempts) - len(server.requests) in (0, 1)
 
 
 async def test_a_long_wait_before_a_retry_is_not_begun(api: Api):

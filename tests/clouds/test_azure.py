@@ -58,6 +58,11 @@ def png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def codes(response: Any) -> list[str]:
+    """Without what the catalogue says of the model's end: that depends on the day."""
+    return [notice.code for notice in response.warnings if notice.code != "model_ending"]
+
+
 async def streamed(client: Any, *args: Any, **options: Any) -> Any:
     """The answer of a stream, after its end."""
     async with client.stream(*args, **options) as stream:
@@ -76,7 +81,7 @@ def test_text(api: Api, emu: Emulator, route: str) -> None:
             usage = response.usage
             assert (response.text, response.finish_reason) == ("Oslo is cloudy é🎉.", "stop")
             assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (21, 6, False)
-            assert response.warnings == ()
+            assert codes(response) == []
             assert response.cost is not None
         sent = emu.requests[0].json
         assert sent["model"] == "Llama-4-Scout-17B-16E-Instruct"
@@ -157,7 +162,7 @@ def test_extra_parameters(api: Api, emu: Emulator) -> None:
             stream = await streamed(client, "Hi", model=f"work:{SCOUT}")
         # The one way to a stream without usage: it may not be asked for.
         assert stream.usage.estimated
-        assert [notice.code for notice in stream.warnings] == ["usage_estimated"]
+        assert codes(stream) == ["usage_estimated"]
         async with api.client(account(emu, "azure-models", extra_parameters="drop")) as client:
             assert (await client.chat("Hi", model=f"work:{SCOUT}", top_k=3)).text == "You said: Hi"
 

@@ -66,7 +66,8 @@ async def streamed(client: Any, *args: Any, **options: Any) -> Any:
 
 
 def codes(response: Any) -> list[str]:
-    return [notice.code for notice in response.warnings]
+    """Without what the catalogue says of the model's end: that depends on the day."""
+    return [notice.code for notice in response.warnings if notice.code != "model_ending"]
 
 
 @pytest.mark.parametrize("key", [False, True], ids=["signed", "api-key"])
@@ -82,7 +83,7 @@ def test_text(api: Api, emu: Emulator, key: bool) -> None:
             usage = response.usage
             assert (response.text, response.finish_reason) == ("Oslo is cloudy é🎉.", "stop")
             assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (21, 6, False)
-            assert response.warnings == ()
+            assert codes(response) == []
             assert response.cost is not None
             assert response.request_id
         assert [request.target for request in emu.requests] == [PATH, f"{PATH}-stream"]

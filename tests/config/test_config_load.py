@@ -304,10 +304,13 @@ def test_dump_keeps_secrets_and_the_settings_own_keys(load) -> None:
          "models.m.ids.hubb: neither a kind of provider nor a provider; did you mean 'hub'?"),
         ({"models": {"m": {"context_window": 0}}}, "models.m.context_window: should be greater than or equal to 1"),
         ({"images": {"redirects": -1}}, "images.redirects: should be greater than or equal to 0"),
-        ({"limits": {"box": {"concurrency": 1}}}, "limits: this version of llamaroute does not know this key yet"),
-        ({"routes": {"r": {"targets": ["box:m"], "strategy": "cheapest"}}},
-         "routes.r.strategy: this version of llamaroute does not know 'cheapest' yet"),
-        ({"routes": {"r": {"targets": ["box:m"], "strategy": "cheep"}}}, "routes.r.strategy: should be 'failover'"),
+        ({"limits": {"bix": {"concurrency": 1}}}, "limits.bix: names no configured provider; did you mean 'box'?"),
+        ({"limits": {"box": {"concurrency": 0}}}, "limits.box.concurrency: should be greater than or equal to 1"),
+        ({"limits": {"box": {"rpm": 5}}}, "limits.box.rpm: unknown key"),
+        ({"state": {"url": "http://box"}}, "state.url: should be redis://host:port/number, rediss://... or unix:///path"),
+        ({"state": {"urls": "redis://localhost"}}, "state.urls: unknown key; did you mean 'url'?"),
+        ({"routes": {"r": {"targets": ["box:m"], "strategy": "cheep"}}}, "routes.r.strategy: should be 'failover', "
+         "'weighted', 'round-robin', 'lowest-latency', 'cheapest' or 'least-busy'"),
     ],
 )  # fmt: skip
 def test_one_problem(fails, data, message) -> None:
@@ -343,11 +346,18 @@ def test_what_this_version_does_not_know(fails, row) -> None:
     assert error.key == key.replace("*", "r")
 
 
+def test_the_server_s_url_may_be_a_secret(load, tmp_path) -> None:
+    (tmp_path / "url").write_text("redis://:pass@localhost\n")
+    config = load({"providers": {"box": BOX}, "state": {"url": {"file": str(tmp_path / "url")}}}).config
+    assert config.state.url.get_secret_value() == "redis://:pass@localhost"
+    assert "pass" not in repr(config) + config.model_dump_json()
+
+
 def test_all_problems_at_once(fails, tmp_path) -> None:
     path = tmp_path / "llamaroute.toml"
     path.write_text(
         'default = "chat:x"\n[providers.box]\nbas_url = "x"\napi_key = "${KEY}"\n'
-        '[routes.r]\ntargets = ["bax:m", "${T}"]\n[state]\nurl = "x"\n'
+        '[routes.r]\ntargets = ["bax:m", "${T}"]\n[state]\nurl = "http://box"\n'
     )
     error = fails()
     assert str(error).splitlines() == [
@@ -356,7 +366,7 @@ def test_all_problems_at_once(fails, tmp_path) -> None:
         "  routes.r.targets[1]: environment variable T is not set",
         "  providers.box.base_url: is missing",
         "  providers.box.bas_url: unknown key; did you mean 'base_url'?",
-        "  state: this version of llamaroute does not know this key yet",
+        "  state.url: should be redis://host:port/number, rediss://... or unix:///path",
         "  routes.r.targets[0]: 'bax:m' names no configured provider; did you mean 'box'?",
         "  default: 'chat:x' names no configured provider; known: box",
     ]

@@ -40,7 +40,13 @@ retry    = { attempts = 3, base = 0.5, max = 20 }
 [routes.story]
 targets  = ["gpu-box:llama-4-maverick"]
 retry    = 2
-on_break = "fail"
+on_break = "continue"
+[limits.cloud]
+requests_per_minute = 300
+tokens_per_minute   = 400_000
+concurrency         = 32
+[state]
+url = "redis://localhost:6379/0"
 [images]
 max_bytes = 20_000_000
 timeout   = 10
@@ -52,6 +58,17 @@ ids = { cloud = "@org/my-model", "gpu-box" = "my-model" }
 context_window = 131_072
 features = { tools = "emulate" }
 input_price = 0.1
+end_of_life = { cloud = "2027-01-31" }
+[policy]
+operator_domicile = "US"
+monthly_active_users = 1_000
+regions = ["us-*"]
+providers = ["cloud", "gpu-box", "hub"]
+budget = { usd_per_day = 50, usd_per_call = 0.25, unpriced = "allow" }
+[routes.story.policy]
+regions = ["us-east-1"]
+providers = ["gpu-box"]
+budget = { usd_per_day = "${BUDGET:-5}" }
 [profiles.prod]
 default = "story"
 providers.cloud.api = "native"
@@ -84,7 +101,8 @@ BASE = {"providers": {"cloud": {"account_id": "a"}}}
     [
         ({"version": 2}, "$.version"),
         ({"provider": {}}, "$"),
-        ({"limits": {}}, "$"),
+        ({"limits": {"cloud": {"concurrency": 0}}}, "$.limits.cloud.concurrency"),
+        ({"state": {"url": "redis://localhost", "urls": []}}, "$.state"),
         ({"providers": {"cloud": {"account_id": "a", "acount": 1}}}, "$.providers.cloud"),
         ({"providers": {"cloud": {}}}, "$.providers.cloud"),
         ({"providers": {"x": {"account_id": "a"}}}, "$.providers.x"),
@@ -95,8 +113,12 @@ BASE = {"providers": {"cloud": {"account_id": "a"}}}
         ({"routes": {"r": {}}}, "$.routes.r"),
         ({"routes": {"r": {"targets": []}}}, "$.routes.r.targets"),
         ({"routes": {"r": {"targets": ["a"], "hedge": {}}}}, "$.routes.r"),
-        ({"routes": {"r": {"targets": ["a"], "strategy": "cheapest"}}}, "$.routes.r.strategy"),
+        ({"routes": {"r": {"targets": ["a"], "strategy": "cheepest"}}}, "$.routes.r.strategy"),
         ({"images": {"redirects": -1}}, "$.images.redirects"),
+        ({"policy": {"region": ["us-*"]}}, "$.policy"),
+        ({"policy": {"operator_domicile": "Germany"}}, "$.policy.operator_domicile"),
+        ({"policy": {"budget": {"unpriced": "maybe"}}}, "$.policy.budget.unpriced"),
+        ({"routes": {"r": {"targets": ["a"], "policy": {"end_user": True}}}}, "$.routes.r.policy"),
         ({"profiles": {"p": {"profiles": {}}}}, "$.profiles.p"),
     ],
 )

@@ -7,7 +7,6 @@ import asyncio
 import base64
 import importlib
 import json
-import time
 
 import httpx
 import pytest
@@ -465,13 +464,12 @@ def test_settings() -> None:
 
 def test_issued_tokens_open_expire_and_can_be_revoked(emu: Emulator) -> None:
     scope = "https://www.googleapis.com/auth/cloud-platform"
-    good, short = emu.tokens.issue(scope), emu.tokens.issue([scope, "openid"], life=0.1)
+    good, short = emu.tokens.issue(scope), emu.tokens.issue([scope, "openid"], life=0)
     narrow = emu.tokens.issue("https://www.googleapis.com/auth/drive")
-    assert post(emu, key=good.text).status_code == post(emu, key=short.text).status_code == 200
+    assert post(emu, key=good.text).status_code == 200
     refused = post(emu, key=narrow.text)
     assert refused.status_code == 403
     assert refused.json()[0]["error"]["details"][0]["reason"] == "ACCESS_TOKEN_SCOPE_INSUFFICIENT"
-    time.sleep(0.12)
     expired = post(emu, key=short.text).json()[0]["error"]
     assert (expired["code"], expired["details"][0]["reason"]) == (401, "ACCESS_TOKEN_EXPIRED")
     emu.revoke_tokens()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from llamaroute.errors import OverloadedError, ProtocolError, ProviderError, RateLimitError, ServerError
 from llamaroute.layers.retry import RetryPolicy
 from llamaroute.pipeline.core import Call, Candidate, Ledger, Outcome, Reply, Timeout
-from llamaroute.pipeline.ops import Blocking, Head, Op, Plan, Pull, Send, Sleep
+from llamaroute.pipeline.ops import Blocking, Head, Op, Plan, Pull, Send, Sleep, Wait
 from llamaroute.spi import DecoderEvent, ProviderSettings, Target, WireRequest, WireResponse
 from llamaroute.types.capability import ModelRow
 from llamaroute.types.events import (
@@ -74,6 +74,11 @@ def sleep() -> Step:
     return Step(Sleep)
 
 
+def wait(seconds: float | None = None, *, meanwhile: Callable[[], object] = lambda: None) -> Step:
+    """Takes as long as the plan asks for, or `seconds` when it is woken; `meanwhile` happens before it goes on."""
+    return Step(Wait, meanwhile, -1.0 if seconds is None else seconds)
+
+
 def blocking(*, seconds: float = 0.0) -> Step:
     """The function is called."""
     return Step(Blocking, None, seconds)
@@ -107,6 +112,10 @@ class Script:
             assert type(op) is step.kind, f"expected {step.kind.__name__}, got {op}"
             self.ops.append(op)
             value = error = None
+            if isinstance(op, Wait):
+                ledger.now += op.seconds if step.seconds < 0 else step.seconds
+                step.result()
+                continue
             ledger.now += op.seconds if isinstance(op, Sleep) else step.seconds
             result_or_error = step.result
             if isinstance(op, Blocking):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from llamaroute.errors import (
@@ -12,13 +14,16 @@ from llamaroute.errors import (
     ProviderError,
     RateLimitError,
     ServerError,
+    TimeoutError,
 )
 from llamaroute.layers.adapt import adapt
 from llamaroute.layers.failover import failover
+from llamaroute.layers.limits import limits
 from llamaroute.layers.observe import observe
 from llamaroute.layers.retry import RetryPolicy, retry
 from llamaroute.pipeline.core import Call, Timeout, compose
 from llamaroute.pipeline.exchange import exchange
+from llamaroute.routing.gate import Gate, Limits
 from llamaroute.types.capability import ModelRow
 from llamaroute.types.events import FailedOver, Retrying, TextDelta
 
@@ -237,3 +242,16 @@ def test_the_last_error_of_the_group_is_the_last_that_came_even_when_nothing_was
     with pytest.raises(AllTargetsFailedError) as caught:
         Script(failed(500)).run(compose((failover, retry, limiter, observe), exchange)(call), call.ledger)
     assert [type(error) for error in caught.value.exceptions] == [ServerError, RateLimitError]
+
+
+def test_a_call_whose_time_is_over_says_so_and_asks_nobody_else():
+    """Also with a full set of layers: no limit is to blame, and the next target is not asked."""
+    late = send_fails(TimeoutError("silent", phase="first_token"), seconds=10)
+    gated = compose((failover, adapt, retry, limits, observe), exchange)
+    one, two = candidate("a"), candidate("b")
+    two.gate = Gate(Limits(), threading.Lock())
+    call = call_of(one, two, retry=None, total=10)
+    with pytest.raises(AllTargetsFailedError) as caught:
+        Script(late).run(gated(call), call.ledger)
+    assert isinstance(caught.value.last, TimeoutError)
+    assert [error.phase for error in caught.value.exceptions] == ["first_token", "total"]

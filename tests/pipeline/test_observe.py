@@ -164,3 +164,78 @@ def test_finishers_run_last_in_first_out():
     assert finish(reply, Outcome(None, interrupted=True)) == 3
     assert order == [("outer", True), ("inner", True)]
     assert finish(reply, Outcome(None)) == 0
+
+
+# -- observers ------------------------------------------------------------------------------------------------------
+
+
+def test_who_heard_of_a_start_hears_of_the_end_also_of_what_was_not_sent():
+    watcher = Watcher()
+    call = call_of(observers=[watcher])
+    with pytest.raises(CapabilityError):
+        Script().run(observe(call, Handler([CapabilityError("no")])), call.ledger)
+    assert [kind for kind, _ in watcher.seen] == ["started", "ended"]
+    assert watcher.seen[1][1].error == AttemptError("CapabilityError", "no")
+
+
+class Broken:
+    def attempt_started(self, call):
+        raise ZeroDivisionError
+
+    def attempt_ended(self, call, attempt):
+        raise ZeroDivisionError
+
+
+def test_an_observer_that_raises_changes_nothing():
+    watcher = Watcher()
+    call = call_of(observers=[Broken(), watcher])
+    reply = Script(answer(200, {"text": "x"})).run(handler(call), call.ledger)
+    assert reply.response.text == "x"
+    assert [kind for kind, _ in watcher.seen] == ["started", "ended"], "the others are told all the same"
+    assert [notice.code for notice in call.ledger.notices] == ["observer_failed"] * 2
+    assert "Broken.attempt_ended raised ZeroDivisionError" in call.ledger.notices[1].message
+
+
+def test_an_observer_that_raises_at_the_end_of_a_stream_keeps_no_finisher_from_running():
+    call, reply = open_stream(observers=[Broken()])
+    finish(reply, Outcome(Usage(10, 20, 30)))
+    assert call.ledger.attempts[0].usage == Usage(10, 20, 30)
+
+
+def test_attempts_side_by_side_write_their_own_rows():
+    """Two legs of one call share its ledger; the one that sends nothing takes its row away, and no other."""
+    call = call_of(candidate("a"))
+    first, second, third = handler(call), handler(call), observe(call, silent)
+    first.send(None)
+    third.send(None)
+    second.send(None)
+    with pytest.raises(CapabilityError):
+        third.throw(CapabilityError("no"))
+    first.close()
+    assert [attempt.error and attempt.error.type for attempt in call.ledger.attempts] == ["Abandoned", None]
+    second.close()
+    assert [attempt.error and attempt.error.type for attempt in call.ledger.attempts] == ["Abandoned", "Abandoned"]
+
+
+def silent(call):
+    yield None
+
+
+def test_usage_that_the_host_did_not_report_is_estimated_in_the_row():
+    call = call_of(candidate(row=PRICED))
+    reply = Script(answer(200, {"text": "Hello there"})).run(handler(call), call.ledger)
+    (row,) = call.ledger.attempts
+    assert row.usage == reply.response.usage
+    assert row.usage.estimated
+    assert row.usage.output_tokens > 0
+    assert row.cost is not None
+    assert row.cost.estimated
+
+
+def test_of_a_stream_that_was_left_too():
+    watcher = Watcher()
+    call, reply = open_stream(observers=[watcher])
+    finish(reply, Outcome(None, interrupted=True, output_tokens=7))
+    (row,) = call.ledger.attempts
+    assert (row.usage.output_tokens, row.usage.estimated) == (7, True)
+    assert watcher.seen[1:] == [("ended", row)], "observers see what the ledger has"

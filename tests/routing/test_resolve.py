@@ -317,6 +317,29 @@ def test_models_override_what_the_catalogue_says():
     assert target.row.output_price is not None, "what is not given stays"
 
 
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        ("2027-03-01", {"cf": "2027-03-01", "hf": "2027-03-01"}),
+        ({"cloudflare": "2027-03-01"}, {"cf": "2027-03-01", "hf": None}),
+        ({"cloudflare": "2027-03-01", "cf": "2027-04-01"}, {"cf": "2027-04-01", "hf": None}),
+        ({"box": "2027-03-01"}, {"cf": None, "hf": None}),
+    ],
+    ids=["all", "kind", "account", "another"],
+)
+def test_ends_of_ones_own_are_sure(said: Any, ends: dict[str, str | None]):
+    hub = {"kind": "huggingface", "api_key": "k"}
+    box = {"kind": "openai-compatible", "base_url": "http://x"}
+    config = {
+        "providers": {"cf": CLOUDFLARE, "hf": hub, "box": box},
+        "models": {"llama-4-scout": {"end_of_life": said}},
+    }
+    for target in run("llama-4-scout", **config).targets:
+        end, known = target.row.end_of_life, ends[target.provider]
+        assert (end and end.day.isoformat()) == known
+        assert end is None or (end.sure, end.source) == (True, '[models."llama-4-scout"]')
+
+
 @pytest.mark.parametrize("model", ["box", "my-model", "box:my-model"])
 def test_facts_of_a_providers_own_model(model: str):
     """The model is named in the provider's table; `[models]` says what it can do."""

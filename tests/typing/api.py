@@ -290,7 +290,10 @@ def every_event(event: lr.StreamEvent) -> str:
         case lr.Retrying(attempt=attempt):
             assert_type(attempt, lr.Attempt)
             return attempt.target
-        case lr.FailedOver(attempt=attempt, target=target):
+        case lr.FailedOver(attempt=attempt, target=target) | lr.Restarted(attempt=attempt, target=target):
+            return attempt.target + target
+        case lr.Continued(attempt=attempt, target=target, calls=calls):
+            assert_type(calls, tuple[int, ...])
             return attempt.target + target
         case lr.UsageReported(usage=usage):
             return str(usage.total_tokens)

@@ -15,12 +15,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
-from ..types.capability import FEATURES, Feature, ImageRule, ModelRow, ParameterRule, Support
+from ..types.capability import FEATURES, EndOfLife, Feature, ImageRule, ModelRow, ParameterRule, Support
 
-__all__ = ["Fact", "Model", "facts", "identify", "is_llama_4", "models", "parse", "released", "rows"]
+__all__ = [
+    "Fact",
+    "Licence",
+    "Model",
+    "facts",
+    "identify",
+    "is_llama_4",
+    "licence",
+    "models",
+    "parse",
+    "places",
+    "released",
+    "rows",
+    "stale",
+]
 
 _DATA = os.path.join(os.path.dirname(__file__), "data")
 
@@ -83,6 +97,74 @@ def _letters(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """What a model's licence asks of those who use it.
+
+    Attributes:
+        name: the licence's name.
+        source: where it can be read.
+        attribution: what a product made with the model has to show; empty when nothing is asked.
+        no_images_from: countries, and the name of their union, whose operators have no rights in what the model does
+            with images.
+        images_source: where that can be read.
+        most_users: monthly users above which the licence grants nothing; None for no limit.
+    """
+
+    name: str
+    source: str
+    attribution: str = ""
+    no_images_from: frozenset[str] = frozenset()
+    images_source: str = ""
+    most_users: int | None = None
+
+
+@lru_cache(maxsize=1024)
+def licence(model: str, model_id: str = "") -> Licence | None:
+    """The licence of a model by its canonical name or a host's id, or None when the catalogue knows none."""
+    name = model if model in models() else identify(model) or identify(model_id)
+    if name is None and not (is_llama_4(model) or is_llama_4(model_id)):
+        return None
+    # An id that says `llama4` and not which: one licence holds for the whole family.
+    known = models()[name].facts if name else next(m.facts for m in models().values() if "licence" in m.facts)
+    if "licence" not in known:
+        return None
+    images, users, shown = (known.get(f"licence.{key}") for key in ("no_images_from", "most_users", "attribution"))
+    withheld = images.value if images else []
+    withheld = [*withheld, *(code for name in withheld for code in places()[name].value)]
+    return Licence(
+        name=known["licence"].value,
+        source=known["licence"].source,
+        attribution=shown.value if shown else "",
+        no_images_from=frozenset(withheld),
+        images_source=images.source if images else "",
+        most_users=users.value if users else None,
+    )
+
+
+@cache
+def places() -> Mapping[str, Fact]:
+    """Name of a union of countries -> their ISO 3166-1 codes."""
+    data = _read("models")
+    return _facts(data["places"], data["sources"])
+
+
+def stale(day: datetime.date, days: int = 180) -> tuple[tuple[str, str, Fact], ...]:
+    """Facts that were last checked more than `days` before `day`.
+
+    Returns:
+        For each, the `provider:model` or model it is about, its name, and the fact.
+    """
+    oldest = day - datetime.timedelta(days=days)
+    known = {name: model.facts for name, model in models().items()} | {"places": places()}
+    for file in sorted(os.listdir(_DATA)):
+        kind = file.removesuffix(".toml").replace("_", "-")
+        known |= {f"{kind}:{row.model}": facts(kind, row.model) for row in rows(kind)} if kind != "models" else {}
+    return tuple(
+        (owner, name, fact) for owner, found in known.items() for name, fact in found.items() if fact.checked < oldest
+    )
+
+
 @cache
 def rows(kind: str) -> tuple[ModelRow, ...]:
     """The rows of a provider kind of this library, in the order of preference; empty when it has no file."""
@@ -139,7 +221,13 @@ def _row(model: str, model_id: str, known: Mapping[str, Fact]) -> ModelRow:
         default_max_tokens=value.get("default_max_tokens"),
         input_price=_price(value.get("price.input")),
         output_price=_price(value.get("price.output")),
+        end_of_life=_end(known.get("end_of_life")),
+        regions=tuple(value.get("regions", ())),
     )
+
+
+def _end(fact: Fact | None) -> EndOfLife | None:
+    return None if fact is None else EndOfLife(fact.value, fact.evidence != "inferred", fact.source)
 
 
 def _price(value: Any) -> Decimal | None:

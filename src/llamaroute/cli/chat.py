@@ -233,13 +233,17 @@ def _closed(text: str) -> str:
 
 
 def _show_failover(event: StreamEvent) -> None:
-    from ..types.events import FailedOver, Retrying
+    from ..types.events import Continued, FailedOver, Restarted, Retrying
 
     match event:
         case Retrying(attempt=attempt):
             note("warning", f"{attempt_line(attempt)}; tried again")
         case FailedOver(attempt=attempt, target=target):
             note("warning", f"{attempt_line(attempt)}; failed over to {target}")
+        case Restarted(attempt=attempt, target=target):
+            note("warning", f"{attempt_line(attempt)}; what was said is void, and {target} answers anew")
+        case Continued(attempt=attempt, target=target):
+            note("warning", f"{attempt_line(attempt)}; {target} goes on")
 
 
 def _show_attempts(response: ChatResponse[Any]) -> None:

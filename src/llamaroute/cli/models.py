@@ -72,13 +72,14 @@ def _catalogue(provider: str | None, as_json: bool) -> int:
         from ..types.capability import FEATURES
 
         note("", f"features: {', '.join(FEATURES)}; N native, E made up by llamaroute, R refused")
+        note("", "ends: from that day it is not served there; with a ?, somebody claims so")
         note("", "prices: US dollars per million tokens; evidence: facts recorded / documented / inferred")
     if bare := [kind for kind in chosen if not catalog.rows(kind)]:
         note("", f"not in the catalogue, since they serve what you give them: {', '.join(bare)}")
     return DONE
 
 
-_HEADS = ("MODEL", "PROVIDER", "ID", "CONTEXT", "OUTPUT", "IN", "OUT", "FEATURES", "EVIDENCE")
+_HEADS = ("MODEL", "PROVIDER", "ID", "CONTEXT", "OUTPUT", "IN", "OUT", "ENDS", "FEATURES", "EVIDENCE")
 
 
 def _cells(kind: str, row: ModelRow, facts: Mapping[str, Fact]) -> Sequence[str]:
@@ -88,7 +89,8 @@ def _cells(kind: str, row: ModelRow, facts: Mapping[str, Fact]) -> Sequence[str]
     counts = Counter(fact.evidence for fact in facts.values())
     evidence = f"{counts['recorded']} / {counts['documented']} / {counts['inferred']}"
     numbers = (row.context_window, row.max_output, row.input_price, row.output_price)
-    return (row.model, kind, row.model_id, *("-" if n is None else str(n) for n in numbers), letters, evidence)
+    end = "-" if row.end_of_life is None else f"{row.end_of_life.day}{'' if row.end_of_life.sure else '?'}"
+    return (row.model, kind, row.model_id, *("-" if n is None else str(n) for n in numbers), end, letters, evidence)
 
 
 def _entry(kind: str, row: ModelRow, facts: Mapping[str, Fact]) -> dict[str, Any]:
@@ -100,6 +102,7 @@ def _entry(kind: str, row: ModelRow, facts: Mapping[str, Fact]) -> dict[str, Any
         "max_output": row.max_output,
         "input_price": row.input_price,
         "output_price": row.output_price,
+        "end_of_life": None if row.end_of_life is None else asdict(row.end_of_life),
         "features": row.features,
         "facts": {name: asdict(fact) for name, fact in facts.items()},
     }

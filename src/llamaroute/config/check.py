@@ -120,6 +120,9 @@ def cross_check(config: Any, kinds: Callable[[], Iterable[str]]) -> Iterator[Pro
     for name in providers:
         if ":" in str(name) or not str(name).strip():
             yield Problem(("providers", name), "a provider's name may not be empty or contain ':'")
+    for name in _table(config, "limits"):
+        if name not in providers:
+            yield Problem(("limits", name), f"names no configured provider{did_you_mean(str(name), providers)}")
     for name, route in routes.items():
         if name in providers:
             yield Problem(("routes", name), "is also the name of a provider; rename one of them")
@@ -129,10 +132,23 @@ def cross_check(config: Any, kinds: Callable[[], Iterable[str]]) -> Iterator[Pro
     if isinstance(default := _get(config, "default"), str):
         yield from _check_default(default, providers, routes, models)
     for name, model in models.items():
-        for owner in _table(model, "ids"):
-            if owner not in providers and owner not in (names := [*kinds(), *providers]):
-                hint = did_you_mean(str(owner), names)
-                yield Problem(("models", name, "ids", owner), f"neither a kind of provider nor a provider{hint}")
+        for key in ("ids", "end_of_life"):
+            for owner in _table(model, key):
+                if owner not in providers and owner not in (names := [*kinds(), *providers]):
+                    hint = did_you_mean(str(owner), names)
+                    yield Problem(("models", name, key, owner), f"neither a kind of provider nor a provider{hint}")
+    yield from _check_allowed(("policy",), _get(config, "policy"), providers)
+    for name, route in routes.items():
+        yield from _check_allowed(("routes", name, "policy"), _get(route, "policy"), providers)
+
+
+def _check_allowed(path: KeyPath, policy: Any, providers: Mapping[str, Any]) -> Iterator[Problem]:
+    """A misspelt name would forbid what was meant to be allowed."""
+    allowed = _get(policy, "providers")
+    for index, name in enumerate(allowed if isinstance(allowed, (list, tuple)) else ()):
+        if isinstance(name, str) and name not in providers:
+            hint = did_you_mean(name, providers)
+            yield Problem((*path, "providers", index), f"{name!r} is no configured provider{hint}")
 
 
 def _check_targets(name: str, route: Any, providers: Mapping[str, Any], routes: Mapping[str, Any]) -> Iterator[Problem]:

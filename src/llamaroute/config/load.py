@@ -13,7 +13,7 @@ from pydantic import SecretStr, ValidationError
 from ..errors import ConfigError
 from .check import cross_check, settings_class, validation_problems
 from .files import FILE_NAMES, find_file, others_file, read_file, search_folders
-from .models import Config, registry_specs
+from .models import Config, StateSettings, registry_specs
 from .problems import KeyPath, Problem, config_error, did_you_mean
 from .values import SecretReader, child_annotation, expand_user, members, resolve_secrets, resolve_variables
 
@@ -142,6 +142,8 @@ def _build(
                 table = resolve_secrets(table, settings, reader, problems, whole, ("providers", name))
                 tables[name] = _beside(path, table, settings)
             data["providers"] = tables
+        if "state" in data:
+            data["state"] = resolve_secrets(data["state"], StateSettings, reader, problems, whole, ("state",))
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}", file=file, key=error.key) from None
     except RecursionError:
@@ -207,6 +209,7 @@ def _secrets(data: Mapping[str, Any], reader: SecretReader, specs: Callable[[str
     providers = data.get("providers")
     for name, table in providers.items() if isinstance(providers, Mapping) else ():
         collect(table, settings_class(name, table, specs), False)
+    collect(data.get("state"), StateSettings, False)
     return sorted((value for value in found if value), key=len, reverse=True)
 
 

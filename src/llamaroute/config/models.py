@@ -5,6 +5,7 @@ The attribute docstrings are the descriptions in docs/config.schema.json.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -24,6 +26,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from ..errors import ConfigError
 from ..spi import ProviderSettings
 from ..types.capability import Feature, Support
+from ..types.routing import Strategy
 from ..types.settings import RetrySettings, Seconds, ShortTable, TimeoutSettings
 
 if TYPE_CHECKING:
@@ -31,28 +34,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOT_YET",
+    "BudgetSettings",
     "Config",
     "CustomModel",
     "ImageSettings",
+    "LimitSettings",
+    "PolicySettings",
     "RetrySettings",
+    "RoutePolicySettings",
     "RouteSettings",
     "RouteTarget",
+    "StateSettings",
     "TimeoutSettings",
 ]
 
-NOT_YET = (
-    "limits",
-    "policy",
-    "state",
-    "routes.*.hedge",
-    "routes.*.strategy=weighted",
-    "routes.*.strategy=round-robin",
-    "routes.*.strategy=lowest-latency",
-    "routes.*.strategy=cheapest",
-    "routes.*.strategy=least-busy",
-    "routes.*.on_break=restart",
-    "routes.*.on_break=continue",
-)
+NOT_YET = ("routes.*.hedge",)
 """Keys, and values of keys, that the documentation of the file knows and this version does not. They are refused with
 a message that says so; the version that builds one deletes its row."""
 
@@ -65,6 +61,68 @@ class Table(BaseModel):
     )
 
 
+Usd = Annotated[Decimal, Field(ge=0)]
+"""US dollars."""
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+
+
+class BudgetSettings(Table):
+    """What calls may cost. A call that could cost more than is left is not sent."""
+
+    usd_per_call: Usd | None = None
+    """US dollars that one call may cost, over retries and failover together. Default: no limit."""
+    usd_per_day: Usd | None = None
+    """US dollars that all calls of a day (UTC) may cost together. Default: no limit."""
+    unpriced: Literal["refuse", "allow"] = "refuse"
+    """What becomes of targets whose price, or longest answer, is not known. Default: refuse."""
+
+
+class RoutePolicySettings(Table):
+    """What holds for the calls of one route."""
+
+    regions: Names | None = None
+    """Patterns such as `us-*`: models may run there alone. Default: those of `[policy]`."""
+    providers: Names | None = None
+    """Your names of the accounts that may be asked. Default: those of `[policy]`."""
+    budget: BudgetSettings | None = None
+    """What the route's calls may cost; that of `[policy]` holds as well."""
+
+
+class PolicySettings(Table):
+    """The `[policy]` table: what keeps a call from being sent."""
+
+    operator_domicile: Annotated[str, Field(pattern=r"^[A-Za-z]{2}$")] | None = None
+    """Country (ISO 3166-1, two letters, or EU) in which you are domiciled or have your principal place of business.
+    Default: not said, and nothing follows from it."""
+    end_user: bool = False
+    """Whether you are the end user of a product that another makes with the model, to whom its licence's rules for
+    those who make products do not apply. Default: false."""
+    monthly_active_users: Annotated[int, Field(ge=0)] | None = None
+    """Users that your products, and those of your affiliates, had in the month before the model was released. Default:
+    not said, and nothing follows from it."""
+    own_licence: bool = False
+    """Whether you have a licence of your own from the model's maker instead of the public one. Default: false."""
+    regions: Names | None = None
+    """Patterns such as `us-*`: models may run there alone. Default: anywhere."""
+    providers: Names | None = None
+    """Your names of the accounts that may be asked. Default: all."""
+    budget: BudgetSettings | None = None
+    """What calls may cost. Default: anything."""
+
+    @field_validator("operator_domicile")
+    @classmethod
+    def _is_country(cls, code: str | None) -> str | None:
+        code = code and code.upper()
+        if code in _NO_COUNTRIES:
+            said = {"code": code, "right": _NO_COUNTRIES[code]}
+            raise PydanticCustomError("country", "{code} is no ISO 3166-1 code; did you mean {right}?", said)
+        return code
+
+
+_NO_COUNTRIES = {"EL": "GR", "UK": "GB", "EN": "GB"}
+"""Codes that people write and that mean no country there."""
+
+
 class RouteTarget(ShortTable):
     """One target of a route. A string alone means `target`."""
 
@@ -73,23 +131,28 @@ class RouteTarget(ShortTable):
     target: Annotated[str, Field(min_length=1)]
     """`provider:model`; `provider` alone for an account with a `model`; or a model name that some provider has."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Share of the calls for strategies that share them out, more than 0. `failover` goes by the order alone.
-    Default: 1."""
+    """Share of the calls, more than 0; `weighted`, `round-robin` and `least-busy` go by it. Default: 1."""
 
 
 class RouteSettings(Table):
     """A `[routes.NAME]` table: a name that stands for one or several targets."""
 
-    strategy: Literal["failover"] = "failover"
-    """How a target is chosen: `failover` takes the first, and the next when that one fails. Default: failover."""
+    strategy: Strategy = "failover"
+    """Which target is asked first: `failover` takes the first, `weighted` draws by weight, `round-robin` takes turns,
+    `lowest-latency` takes the one whose first token comes soonest, `cheapest` the one with the lowest price for the
+    request, `least-busy` the one with the fewest calls under way. The others follow when it fails. Default:
+    failover."""
     targets: Annotated[tuple[RouteTarget, ...], Field(min_length=1)]
     """Targets in order, at least one."""
     timeout: TimeoutSettings | None = None
     """Total seconds, or a table. Default: the account's."""
     retry: RetrySettings | None = None
     """Attempts in all, or a table. Default: the account's."""
-    on_break: Literal["fail"] = "fail"
-    """What happens to a stream that breaks after it began: `fail` raises StreamInterruptedError. Default: fail."""
+    on_break: Literal["fail", "restart", "continue"] = "fail"
+    """What happens to a stream that breaks after it began: `fail` raises StreamInterruptedError, `restart` begins the
+    answer anew, `continue` has it gone on with. Default: fail."""
+    policy: RoutePolicySettings | None = None
+    """What keeps the route's calls from being sent, beside `[policy]`."""
 
 
 class ImageSettings(Table):
@@ -123,6 +186,44 @@ class ImageSettings(Table):
     """Whether local paths may be read; those in message dicts never are. Default: true."""
 
 
+class LimitSettings(Table):
+    """A `[limits.NAME]` table: how much is sent to the account of that name. Calls beyond it wait, or are refused."""
+
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Requests a minute, at least 1; a tenth of it may go out at once. Default: no limit."""
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of requests and answers a minute, at least 1; a tenth of it may go out at once. Default: no limit."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Requests under way at the same time, at least 1. Default: no limit."""
+    queue: Annotated[int, Field(ge=0, le=10_000)] = 1000
+    """Calls that may wait, from 0 to 10000; a further one is refused at once. Default: 1000."""
+    max_wait: Seconds | None = None
+    """Seconds that a call may wait, more than 0. Default: until its timeout."""
+    reserve_max_tokens: bool = True
+    """Whether a call that names `max_tokens` sets all of them aside until its answer is there, as Azure and Bedrock
+    count; else what answers usually have. Default: true."""
+    adaptive: bool = True
+    """Whether what the host says counts besides: a 429, Retry-After, what it says is left. Default: true."""
+
+
+class StateSettings(Table):
+    """The `[state]` table: where limits, cooldowns and budgets are kept that several processes share."""
+
+    url: SecretStr | None = None
+    """Redis server, such as `redis://localhost:6379/0`, `rediss://...` or `unix:///path`. Default: none, everything
+    lives in the process."""
+    prefix: Annotated[str, Field(min_length=1)] = "llamaroute"
+    """What the names of all keys there begin with. Default: llamaroute."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            # The value is not shown: it may hold a password.
+            raise PydanticCustomError("redis_url", "should be redis://host:port/number, rediss://... or unix:///path")
+        return url
+
+
 class CustomModel(Table):
     """A `[models."NAME"]` table: a model the catalogue lacks, or facts that replace what the catalogue says.
 
@@ -143,6 +244,9 @@ class CustomModel(Table):
     """US dollars per million input tokens, at least 0."""
     output_price: Annotated[Decimal, Field(ge=0)] | None = None
     """US dollars per million output tokens, at least 0."""
+    end_of_life: datetime.date | dict[str, datetime.date] | None = None
+    """Day from which the model is not served any more, or a table: kind of provider, or your name of an account -> the
+    day there."""
 
 
 class Config(Table):
@@ -156,10 +260,16 @@ class Config(Table):
     """Your name of an account (no `:` in it) -> its table. `kind` defaults to the name."""
     routes: dict[str, RouteSettings] = Field(default_factory=dict)
     """Your name of a route (not that of a provider) -> its table."""
+    limits: dict[str, LimitSettings] = Field(default_factory=dict)
+    """Your name of an account -> how much is sent to it."""
+    state: StateSettings = Field(default_factory=StateSettings)
+    """Where limits, cooldowns and budgets are kept that several processes share."""
     images: ImageSettings = Field(default_factory=ImageSettings)
     """How images are read and fetched, and what is made of them before they are sent."""
     models: dict[str, CustomModel] = Field(default_factory=dict)
     """Model name -> catalogue row added or overridden."""
+    policy: PolicySettings = Field(default_factory=PolicySettings)
+    """What keeps a call from being sent: licence, regions, accounts, budgets."""
 
     @field_validator("providers", mode="before")
     @classmethod

@@ -85,6 +85,7 @@ def config_schema(
         # A key that a profile or the name of the table supplies is missing nowhere; the loader sees the whole.
         table["required"] = sorted(set(table.get("required", ())) - {"kind"})
         definitions[f"provider.{kind}"] = table
+    definitions["StateSettings"] = _with_secrets(definitions["StateSettings"])
     anything = {"oneOf": [{"$ref": f"#/$defs/provider.{kind}", "required": ["kind"]} for kind in kinds]}
     definitions["provider"] = anything
     properties: JsonSchema = schema["properties"]

@@ -172,6 +172,16 @@ class Accumulator:
                 pass  # Started, Retrying, FailedOver: about the call, not about the answer
 
     @property
+    def open_calls(self) -> tuple[int, ...]:
+        """Indexes of the tool calls that have begun and are not complete."""
+        return tuple(index for index, call in self._calls.items() if call[3] is None)
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether a tool call is complete."""
+        return any(call[3] is not None for call in self._calls.values())
+
+    @property
     def text(self) -> str:
         """The text so far."""
         return "".join("".join(run) for run in self._order if isinstance(run, list))

@@ -10,15 +10,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, ProviderError
+from ..errors import InputError, PolicyError, ProviderError, RateLimitError
 from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.ops import Plan, Sleep
 from ..types.events import Retrying
+from ..types.response import Notice
 
 if TYPE_CHECKING:
     from tenacity import BaseRetrying
 
 __all__ = ["RetryPolicy", "retry"]
+
+
+SPREAD = 0.25
+"""Part of a `Retry-After` by which a client comes later, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +65,42 @@ def retry(call: Call, handler: Handler) -> Plan[Reply]:
     policy = call.retry
     attempt = 0
     began = call.ledger.now
+    failure: ProviderError | None = None
     while True:
         attempt += 1
         try:
             return (yield from handler(call))
+        except PolicyError as forbidden:
+            if failure is None:
+                raise
+            # What was asked has failed; that it may not be asked again is no news to tell instead.
+            call.ledger.history.pop()
+            call.ledger.notice(Notice("not_retried", f"{call.target.name} was not asked again: {forbidden}", "policy"))
+            raise failure from None
         except ProviderError as error:
+            failure = error
             call.ledger.blame(call.target, error)
             wait = _wait(policy, error, attempt, began, call)
-            if wait is None:
+            if wait is None or not _may(call, error, attempt):
                 raise
             call.ledger.history.append(Retrying(call.ledger.attempts[-1]))
             yield Sleep(wait)
+
+
+def _may(call: Call, error: ProviderError, failures: int) -> bool:
+    """Whether the client may afford to ask this target again, after so many failures of this call there."""
+    traffic = call.traffic
+    if traffic is None:
+        return True
+    if call.trial or traffic.health.others_failed(call.target, failures):
+        return False
+    if isinstance(error, RateLimitError) and error.retry_after:
+        return True  # the host asks for it
+    if traffic.budget.take(call.target.name, call.ledger.now):
+        return True
+    text = f"{call.target.name} was not asked again: too many of its answers of late were failures"
+    call.ledger.notice(Notice("retry_budget", text, "routing"))
+    return False
 
 
 def _wait(policy: Any, error: ProviderError, attempt: int, began: float, call: Call) -> float | None:
@@ -100,7 +130,11 @@ def _wait(policy: Any, error: ProviderError, attempt: int, began: float, call: C
     if error.retry_after is not None:
         if error.retry_after > longest:
             return None
-        wait = max(wait, error.retry_after)
+        # Hosts tell many clients the same moment; those of ours that come back do so a little apart.
+        apart = 0.0 if call.traffic is None else SPREAD * error.retry_after * call.traffic.dice.random()
+        if call.deadline is not None:
+            apart = min(apart, max(0.0, (call.deadline - call.ledger.now - error.retry_after) / 2))
+        wait = max(wait, error.retry_after + apart)
     # Waiting past the call's end helps nobody: its error is better than a timeout.
     if call.deadline is not None and call.ledger.now + wait >= call.deadline:
         return None

@@ -1,6 +1,7 @@
 """Calls, layers and replies: the frame that every request moves through.
 
-    failover -> window -> restream -> repair -> adapt -> media -> retry -> (user's layers) -> observe -> exchange
+    failover -> window -> restream -> repair -> adapt -> media -> retry -> limits -> (user's layers) -> watch ->
+    observe -> exchange
 
 A layer is a function `(call, handler) -> Plan[Reply]`; `yield from` carries values, exceptions and cancellation
 through it. A plan returns when a plain call has its answer, or when a stream has committed: at its first text, tool
@@ -10,6 +11,7 @@ retried or failed over.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -22,7 +24,11 @@ from ..types.response import Attempt, AttemptError, ChatResponse, Notice, Output
 from .ops import Plan
 
 if TYPE_CHECKING:
+    from ..layers.spending import Spending
     from ..output import OutputSpec
+    from ..routing.policy import Rules
+    from ..routing.traffic import Traffic
+    from ..types.routing import Strategy
     from .locate import Location
 
 __all__ = [
@@ -94,14 +100,23 @@ class Ledger:
     """One per failed attempt, in order."""
     notices: list[Notice] = field(default_factory=list)
     history: list[Retrying | FailedOver] = field(default_factory=list)
+    broken: list[Attempt] = field(default_factory=list)
+    """Of a stream that went on: the attempts that broke off after the answer had begun."""
     connect: float = 0.0
     sent: float = 0.0
     """When the last request went out."""
     first_token: float | None = None
     trimmed: ChatRequest | None = None
     """The request without what `fit=` left out, as it went to the last target asked."""
+    spent: int = 0
+    """Billionths of a US dollar that the call has cost, or that are set aside for it; see `layers/spending.py`."""
     signed: Mapping[str, str] | None = field(default=None, repr=False)
     """Headers of the last request as they were sent, credentials and all."""
+
+    @property
+    def today(self) -> datetime.date:
+        """The day (UTC) as the call sees it."""
+        return datetime.datetime.fromtimestamp(self.wall + self.now - self.started, datetime.UTC).date()
 
     def blame(self, target: Target, error: ProviderError) -> None:
         """Make sure that `error` has a row: one raised before anything was sent has left none."""
@@ -143,6 +158,10 @@ class Candidate:
     """Of the account: refreshes of its credentials that are under way; see `ops.Blocking`."""
     location: Location | None = None
     """Set where the host has to be asked for the endpoint's address first."""
+    weight: float = 1.0
+    """Its share, for strategies that share calls out."""
+    gate: Any = None
+    """Of the account: who may send; see `routing/gate.py`."""
 
 
 class Observer(Protocol):
@@ -192,6 +211,26 @@ class Call:
     """What the history is trimmed to; see `layers/window.py`."""
     tokenizer: Callable[[], Callable[[str], int] | None] | None = None
     """Loads the tokenizer, which may take a moment; it gives None where the extra is not installed."""
+    more: bool = False
+    """Whether another target would be asked if this one fails."""
+    priority: int = 0
+    """Who goes first of those that wait for a free place."""
+    route: str | None = None
+    """Name of the route that the call names, if it names one."""
+    rules: Rules | None = None
+    """What keeps targets from being asked; see `layers/policy.py`."""
+    spending: Spending | None = None
+    """What the call, and all calls of the day, may cost; see `layers/spending.py`."""
+    strategy: Strategy = "failover"
+    """The route's."""
+    traffic: Traffic | None = None
+    """What the client knows of its targets; None leaves out all that goes by it."""
+    trial: bool = False
+    """The target's circuit was open when it was chosen: it is asked once."""
+    on_break: Literal["fail", "restart", "continue"] = "fail"
+    """What becomes of a stream that breaks after it has begun; see `layers/resume.py`."""
+    said: str = ""
+    """What the answer said before it broke off, for targets to go on from."""
     complete: Callable[[Call, Reply], ChatResponse[Any]] | None = None
     """Completes an answer with what only the whole call knows; see `Runtime.finish`."""
 
@@ -212,6 +251,8 @@ class Outcome:
     usage: Usage | None
     error: BaseException | None = None
     interrupted: bool = False
+    output_tokens: int | None = None
+    """Where the host reported no usage: about how many tokens came."""
 
 
 Finisher: TypeAlias = Callable[[Outcome], "Plan[None] | None"]

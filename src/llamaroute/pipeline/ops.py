@@ -1,4 +1,4 @@
-"""The four operations a plan may ask for, and what it gets back.
+"""The five operations a plan may ask for, and what it gets back.
 
 A plan is a generator. It yields an operation, a driver (`drivers.py` has two, one blocking and one async) does it and
 sends the result in, or throws the error in. All behaviour lives in plans; all I/O lives in drivers. A test steps a
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from ..spi import Target, WireRequest
 from ..types.response import Phase
 
-__all__ = ["Blocking", "Head", "Op", "Plan", "Pull", "Send", "Sleep"]
+__all__ = ["Blocking", "Head", "Op", "Plan", "Pull", "Send", "Signal", "Sleep", "Wait"]
 
 T = TypeVar("T")
 
@@ -83,5 +83,39 @@ class Blocking:
     flights: dict[Any, Any] | None = None
 
 
-Op: TypeAlias = Send | Pull | Sleep | Blocking
+class Signal:
+    """What a plan waits for. Set from any thread, also from a finaliser: it takes no lock."""
+
+    __slots__ = ("_set", "_wake")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._wake: Callable[[], object] | None = None
+
+    def set(self) -> None:
+        """Wake whoever waits, or whoever waits next."""
+        self._set = True  # before the look at who waits: `listen` does the two the other way round
+        if (wake := self._wake) is not None:
+            wake()
+
+    def listen(self, wake: Callable[[], object]) -> bool:
+        """Have `wake` called when it is set; True when it is set already."""
+        self._wake = wake
+        return self._set
+
+    def clear(self) -> None:
+        """Nobody waits any more, and it is not set."""
+        self._wake = None
+        self._set = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until `signal` is set, at most so many seconds. It is clear again afterwards."""
+
+    signal: Signal
+    seconds: float
+
+
+Op: TypeAlias = Send | Pull | Sleep | Wait | Blocking
 Plan: TypeAlias = Generator[Op, Any, T]

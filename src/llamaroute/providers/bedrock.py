@@ -224,6 +224,7 @@ def _refine(row: ModelRow, options: BedrockSettings) -> ModelRow:
     if options.service_tier in TIERS and (row.input_price, row.output_price) == prices:
         paid = [price and price * TIERS[options.service_tier] for price in prices]
         row = row.evolve(input_price=paid[0], output_price=paid[1])
+    row = row.evolve(regions=_regions(row))
     start = PROFILES.get(row.model_id.partition(".")[0])
     if start is None or options.region is None or options.region.startswith(start):
         return row
@@ -232,6 +233,15 @@ def _refine(row: ModelRow, options: BedrockSettings) -> ModelRow:
         unavailable=f"{row.model_id} cannot be called from region {options.region}; set region to {where}, "
         "or give the id or ARN of a profile of your own under models"
     )
+
+
+def _regions(row: ModelRow) -> tuple[str, ...]:
+    """Where the model may run: a profile's requests go to any of its regions, not to the account's alone."""
+    name = row.model_id.rpartition("/")[2]
+    if name.partition(".")[0] in PROFILES:
+        return row.regions or (f"{PROFILES[name.partition('.')[0]]}*",)
+    # What an application inference profile leads to is known to AWS alone.
+    return ("cross-region",) if "inference-profile/" in row.model_id else ()
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Any] | None:

@@ -274,6 +274,11 @@ class VertexAdapter:
             _check_size(built, target)
         return replace(built, warnings=(*built.warnings, *warnings))
 
+    def prefills(self, target: Target) -> bool:
+        """See `spi.Prefiller`. Documented for the models that Google runs (docs/hosts.md); what serves an endpoint
+        of one's own is not known here."""
+        return _options(target).api == "maas"
+
     def parse_response(self, response: WireResponse, request: ChatRequest, target: Target) -> ChatResponse[Any]:
         """See `spi.Adapter`."""
         payload = open_answer(response, target, self.map_error)
@@ -549,6 +554,8 @@ def _deployed(row: ModelRow, options: VertexSettings) -> ModelRow:
         default_max_tokens=kept("default_max_tokens"),
         input_price=kept("input_price"),
         output_price=kept("output_price"),
+        end_of_life=kept("end_of_life"),
+        regions=(Place.of(options).region,),
         known=row.known,
     )
 

@@ -8,12 +8,12 @@ order; an id that exactly one configured provider lists.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..config.models import Config, CustomModel, RouteSettings
 from ..errors import CapabilityError, ConfigError, InputError, LlamarouteError
 from ..spi import ProviderSettings, ProviderSpec, Target
-from ..types.capability import ModelRow
+from ..types.capability import EndOfLife, ModelRow
 from ..types.response import Notice
 
 __all__ = ["Account", "Resolution", "make_account", "resolve"]
@@ -50,6 +50,8 @@ class Resolution:
     targets: tuple[Target, ...]
     route: RouteSettings | None = None
     notices: tuple[Notice, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Target -> its share, where a route says so."""
 
 
 def make_account(
@@ -75,16 +77,21 @@ def make_account(
             known[canonical] = ModelRow(canonical, own_id)
         elif own_id is not None:
             known[canonical] = known[canonical].evolve(model_id=own_id)
-        known[canonical] = _overridden(known[canonical], custom)
+        known[canonical] = _overridden(known[canonical], custom, (name, spec.name))
     refined = tuple(known.values()) if spec.refine is None else tuple(spec.refine(r, options) for r in known.values())
     return Account(name, spec, options, refined, catalogued=bool(rows))
 
 
-def _overridden(row: ModelRow, custom: CustomModel) -> ModelRow:
+def _overridden(row: ModelRow, custom: CustomModel, owners: tuple[str, str]) -> ModelRow:
     names = ("context_window", "max_output", "default_max_tokens", "input_price", "output_price")
     changes = {name: getattr(custom, name) for name in names if getattr(custom, name) is not None}
     if "context_window" in changes:
         changes["window_sure"] = True
+    end = custom.end_of_life
+    if isinstance(end, Mapping):
+        end = next((end[owner] for owner in owners if owner in end), None)
+    if end is not None:
+        changes["end_of_life"] = EndOfLife(end, True, f'[models."{row.model}"]')
     return row.evolve(features={**row.features, **custom.features}, **changes)
 
 
@@ -123,8 +130,18 @@ def resolve(model: str | None, config: Config, accounts: Mapping[str, Account], 
             tuple({target.name: target for part in parts for target in part.targets}.values()),
             route,
             tuple(notice for part in parts for notice in part.notices),
+            _weights(route, parts),
         )
     return _named(model, config, accounts, canonical)
+
+
+def _weights(route: RouteSettings, parts: Sequence[Resolution]) -> dict[str, float]:
+    """A model's name that stands for several targets gives each of them the weight beside it."""
+    weights: dict[str, float] = {}
+    for settings, part in zip(route.targets, parts, strict=True):
+        for target in part.targets:
+            weights.setdefault(target.name, settings.weight)
+    return weights
 
 
 def _configured(

@@ -40,6 +40,7 @@ class RunStream:
         self._stopped = False
         self._running = False
         self._lock = threading.RLock()
+        self._text_only = False
 
     def __enter__(self) -> Self:
         input, tools, _, options = self._arguments
@@ -94,7 +95,10 @@ class RunStream:
 
     def _open(self, loop: Loop) -> Stream:
         messages, more = loop.turn()
-        return self._client.stream(messages, output=self._arguments[2], **more).__enter__()
+        stream = self._client.stream(messages, output=self._arguments[2], **more).__enter__()
+        if self._text_only:
+            stream.only_text()
+        return stream
 
     def _end(self, loop: Loop) -> None:
         """Close the stream of a turn that is under way, and keep what it said."""
@@ -118,7 +122,11 @@ class RunStream:
         return self._loop
 
     def text(self) -> Iterator[str]:
-        """Just the text, of all turns."""
+        """Just the text, of all turns. See `Stream.text` about answers that break off."""
+        self._started()
+        self._text_only = True
+        if self._stream is not None:
+            self._stream.only_text()
         for event in self:
             if type(event) is TextDelta:
                 yield event.text
@@ -169,6 +177,7 @@ class AsyncRunStream:
         self._failure: LlamarouteError | None = None
         self._stopped = False
         self._running = False
+        self._text_only = False
         self._calls: CancelScope | None = None
         self._ending: Event | None = None
 
@@ -227,7 +236,10 @@ class AsyncRunStream:
 
     async def _open(self, loop: Loop) -> AsyncStream:
         messages, more = loop.turn()
-        return await self._client.stream(messages, output=self._arguments[2], **more).__aenter__()
+        stream = await self._client.stream(messages, output=self._arguments[2], **more).__aenter__()
+        if self._text_only:
+            stream.only_text()
+        return stream
 
     async def _end(self, loop: Loop) -> None:
         """Close the stream of a turn that is under way, and keep what it said."""
@@ -264,7 +276,11 @@ class AsyncRunStream:
         return self._loop
 
     async def text(self) -> AsyncIterator[str]:
-        """Just the text, of all turns."""
+        """Just the text, of all turns. See `AsyncStream.text` about answers that break off."""
+        self._started()
+        self._text_only = True
+        if self._stream is not None:
+            self._stream.only_text()
         async for event in self:
             if type(event) is TextDelta:
                 yield event.text

@@ -6,13 +6,14 @@ A row says for every feature whether the host does it by itself (`native`), whet
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["FEATURES", "Feature", "ImageRule", "ModelRow", "ParameterRule", "Support"]
+__all__ = ["FEATURES", "EndOfLife", "Feature", "ImageRule", "ModelRow", "ParameterRule", "Support"]
 
 Support: TypeAlias = Literal["native", "emulate", "refuse"]
 Feature: TypeAlias = Literal[
@@ -68,6 +69,18 @@ class ImageRule:
     """Object storage (`gs`, `s3`) that the host reads by itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndOfLife:
+    """The day from which a host does not serve a model any more, and who says so.
+
+    `sure` is False for a date that is only claimed, by a third party say: it warns, and keeps nothing from being sent.
+    """
+
+    day: datetime.date
+    sure: bool
+    source: str
+
+
 _NATIVE: Mapping[Feature, Support] = MappingProxyType(dict.fromkeys(FEATURES, "native"))
 
 
@@ -91,6 +104,9 @@ class ModelRow:
     default_max_tokens: int | None = None
     input_price: Decimal | None = None
     output_price: Decimal | None = None
+    end_of_life: EndOfLife | None = None
+    regions: tuple[str, ...] = ()
+    """Where the host may serve it, when the account's `region` does not say that."""
     unavailable: str = ""
     """Why an account cannot have the model (its region, say), as a sentence; empty when it can."""
     known: bool = True

@@ -5,6 +5,9 @@
 `Retrying` and `FailedOver` tell of attempts that came to nothing before the answer began. They are delivered right
 after the commit point, in order, before `Started`.
 
+A stream that breaks after it has begun may go on, where its route says so (`on_break`; docs/routing.md): then comes
+`Restarted` or `Continued`, and a `Started` of its own.
+
 Events are plain slotted values; treat them as read-only. They are not frozen because freezing doubles the cost of
 making one, and a stream makes one per token.
 """
@@ -19,9 +22,11 @@ from .parts import Part, Text, ToolCall
 from .response import Attempt, FinishReason, Usage
 
 __all__ = [
+    "Continued",
     "FailedOver",
     "Finished",
     "ReasoningDelta",
+    "Restarted",
     "Retrying",
     "RunEvent",
     "Started",
@@ -98,8 +103,31 @@ class FailedOver:
 
 
 @dataclass(slots=True)
+class Restarted:
+    """The answer broke off in `attempt`, and `target` begins it anew: all that was said before is void."""
+
+    attempt: Attempt
+    target: str
+
+
+@dataclass(slots=True)
+class Continued:
+    """The answer broke off in `attempt`, and `target` goes on with it: the text that was said holds.
+
+    `calls` are the indexes of tool calls that were not complete. They are void, and their indexes are used again.
+    """
+
+    attempt: Attempt
+    target: str
+    calls: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
 class UsageReported:
-    """Tokens used, as the host counts them; when it comes more than once, the last one counts."""
+    """Tokens used, as the host counts them; when it comes more than once, the last one counts.
+
+    After `Restarted` or `Continued`, these are the new attempt's alone; the response has the sum.
+    """
 
     usage: Usage
 
@@ -121,6 +149,8 @@ StreamEvent: TypeAlias = (
     | ToolCallDone
     | Retrying
     | FailedOver
+    | Restarted
+    | Continued
     | UsageReported
     | Finished
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from .capability import Feature, Support
+from .routing import Strategy
 
 __all__ = ["Means", "Plan", "PlannedTarget", "Step"]
 
@@ -64,13 +65,15 @@ class Plan:
     Attributes:
         targets: in order.
         route: the route's name, when the call names one or the configured default is one.
+        strategy: the route's. Of those that draw or take turns, `targets` has the most likely order.
     """
 
     targets: tuple[PlannedTarget, ...] = field(default=())
     route: str | None = None
+    strategy: Strategy = "failover"
 
     def __str__(self) -> str:
-        lines: list[str] = []
+        lines = [] if self.strategy == "failover" else [f"strategy: {self.strategy}"]
         for number, planned in enumerate(self.targets, 1):
             lines.append(f"{number}. {planned.target} ({planned.model_id})")
             if planned.refused:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
 
-__all__ = ["request_id", "retry_after"]
+__all__ = ["Allowance", "limits_left", "request_id", "retry_after"]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -42,6 +43,114 @@ def _seconds_or_date(headers: Mapping[str, str]) -> float | None:
         return max(0.0, (then - sent).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+class Allowance(NamedTuple):
+    """What a host says is left of one of its limits."""
+
+    kind: Literal["requests", "tokens"]
+    limit: int | None
+    """How much there is in a window; None where only the rest is said."""
+    remaining: int
+    reset: float | None
+    """Seconds until all of it, or at the latest until more of it, is there again; None where nothing says so."""
+
+
+_WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_LEFT = re.compile(
+    r"(?:x-)?ratelimit-remaining(?:-(?P<kind>requests|tokens))?"
+    r"(?:-(?P<part>prompt|generated|second|minute|hour|day))?"
+)
+_ITEM = re.compile(r"\s*\"?([^\";,]*)\"?((?:\s*;\s*[a-z]+=(?:\"[^\"]*\"|[^;,\"\s]+))*)")
+_UNLIMITED = 2**53
+"""One host says 9223372036854767616 tokens a minute (recorded through Hugging Face's router)."""
+
+
+def limits_left(headers: Mapping[str, str]) -> tuple[Allowance, ...]:
+    """What the answer says is left of the host's limits, in the order of the headers; empty where nothing is said.
+
+    * `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`: OpenAI, Azure, Groq, Nebius. Resets are durations such as
+      `6m0s` or `52ms`, or seconds; Azure says 0 whatever is left, and the window's length in `-renewalperiod-`.
+    * `x-ratelimit-remaining-{requests,tokens}-{minute,hour,day}`, `-tokens-{prompt,generated}` and `-minute` alone:
+      hosts behind Hugging Face's router.
+    * `x-ratelimit-{limit,remaining,reset}` and the same without `x-`: requests (Together; the IETF's first drafts).
+    * `ratelimit: "api";r=12;t=55` with `ratelimit-policy: "api";q=500;w=300`: the IETF's later drafts, and the Hub.
+
+    https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.html
+    """
+    return tuple(_drafts(headers)) + tuple(_per_header(headers))
+
+
+def _per_header(headers: Mapping[str, str]) -> Iterator[Allowance]:
+    for name, value in headers.items():
+        found = _LEFT.fullmatch(name)
+        if found is None or (remaining := _whole(value)) is None:
+            continue
+        plain = name.removeprefix("x-")
+        if plain != name and plain in headers:  # said twice; the one without `x-` brings the reset along
+            continue
+        window = _WINDOWS.get(found["part"] or "")
+        if found["part"] == "minute" and found["kind"] is None and "ratelimit-remaining" in headers:
+            continue
+        reset = _reset(headers.get(name.replace("remaining", "reset")), headers)
+        if not reset:
+            period = _duration(headers.get(name.replace("remaining", "renewalperiod")))
+            reset = period or window or reset
+        limit = _whole(headers.get(name.replace("remaining", "limit")))
+        yield Allowance("tokens" if found["kind"] == "tokens" else "requests", limit, remaining, reset)
+
+
+def _drafts(headers: Mapping[str, str]) -> Iterator[Allowance]:
+    quotas = {name: _whole(values.get("q")) for name, values in _items(headers.get("ratelimit-policy", ""))}
+    for name, values in _items(headers.get("ratelimit", "")):
+        if (remaining := _whole(values.get("r"))) is not None:
+            yield Allowance("requests", quotas.get(name), remaining, _number(values.get("t")))
+
+
+def _items(value: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """`"api";r=0;t=55, "b";r=1`. The Hub puts the policy's name before the item's: `"fixed window";"api";q=500`."""
+    value = re.sub(r'^"[^"]*";(?=")', "", value)
+    for name, parameters in _ITEM.findall(value):
+        pairs = (part.partition("=") for part in parameters.split(";") if "=" in part)
+        if name and parameters:
+            yield name.strip(), {key.strip(): text.strip().strip('"') for key, _, text in pairs}
+
+
+def _reset(value: str | None, headers: Mapping[str, str]) -> float | None:
+    seconds = _duration(value)
+    if seconds is None or seconds < 1e9:
+        return seconds
+    # A moment, in seconds or milliseconds since the epoch: measured against the answer's own clock.
+    import email.utils
+
+    try:
+        sent = email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    left = (seconds / 1000 if seconds >= 1e12 else seconds) - sent
+    return left if 0 <= left < 1e9 else None
+
+
+_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|us|µs|ns|h|m|s|d)")
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def _duration(value: str | None) -> float | None:
+    """`6m0s`, `52ms`, `1.5s`, or a number of seconds."""
+    text = (value or "").strip()
+    if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", text, re.ASCII):
+        return float(text)
+    if not text or _DURATION.sub("", text):
+        return None
+    return round(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)), 9)
+
+
+def _whole(value: str | None) -> int | None:
+    """A number of requests or tokens; None for one that means no limit."""
+    number = _number(value)
+    if value is not None and number is None and re.fullmatch(r"\d{10,16}", value.strip(), re.ASCII):
+        number = float(value)
+    return int(number) if number is not None and number < _UNLIMITED else None
 
 
 REQUEST_ID_HEADERS = (

@@ -92,6 +92,23 @@ def test_regions_without_llama_4(region: str) -> None:
     support(ask(), target(region=region, models={"llama-4-scout": PROFILE}), stream=False)
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "regions"),
+    [
+        ("llama-4-scout", {"region": "us-east-1"}, ("us-east-1", "us-east-2", "us-west-1", "us-west-2")),
+        ("us.acme.other-v1:0", {}, ("us-*",)),
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/us.acme.other-v1:0", {}, ("us-*",)),
+        ("llama-4-scout", {"models": {"llama-4-scout": f"arn:aws:bedrock:us-east-1:1:application-{PROFILE}"}},
+         ("cross-region",)),
+        ("llama-4-scout", {"models": {"llama-4-scout": "arn:aws:bedrock:us-east-1:1:imported-model/a"}}, ()),
+    ],
+    ids=["catalogue", "profile", "profile-arn", "application-profile", "own-model"],
+)  # fmt: skip
+def test_where_a_model_may_run(model: str, settings: dict[str, Any], regions: tuple[str, ...]) -> None:
+    """Of a profile that is every region it leads to, whichever it is called from."""
+    assert target(model, **settings).row.regions == regions
+
+
 @pytest.mark.parametrize("region", ["us-east-1", "us-east-2", "us-west-1", "us-west-2", None])
 def test_regions_with_llama_4(region: str | None) -> None:
     assert target(region=region).row.unavailable == ""

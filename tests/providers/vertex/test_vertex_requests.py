@@ -13,7 +13,7 @@ import llamaroute as lr
 from llamaroute.errors import CapabilityError, ConfigError, InputError, NotFoundError, ProtocolError
 from llamaroute.pipeline.ops import Head, Send
 from llamaroute.providers.vertex import SPEC
-from llamaroute.spi import EndpointLocator, ProviderSettings, Target
+from llamaroute.spi import EndpointLocator, Prefiller, ProviderSettings, Target
 from llamaroute.types.messages import assistant, user
 from llamaroute.types.parts import Image, ImageData
 from llamaroute.types.request import ChatRequest
@@ -150,6 +150,13 @@ def test_a_prefill_is_sent_as_it_is() -> None:
     assert sent["messages"][-1] == {"role": "assistant", "content": "It shows"}
 
 
+def test_only_the_service_is_known_to_go_on_from_a_prefill() -> None:
+    adapter = SPEC.adapter
+    assert isinstance(adapter, Prefiller)
+    assert adapter.prefills(target())
+    assert not adapter.prefills(target(**OWN))
+
+
 def test_object_storage_goes_by_its_address() -> None:
     content = json_of(build(ask("Look", Image("gs://bucket/cat.png"))))["messages"][0]["content"]
     assert content[1] == {"type": "image_url", "image_url": {"url": "gs://bucket/cat.png"}}
@@ -249,6 +256,14 @@ def test_other_regions_are_refused_before_anything_is_sent(region: str) -> None:
     support(ask(), target(region="us-east5"), stream=True)
     # An endpoint of one's own may be anywhere, and so may a model the catalogue does not know.
     support(ask(), target(**{**OWN, "region": region}), stream=True)
+
+
+def test_where_a_model_may_run() -> None:
+    """The region in an endpoint's own name wins over the key."""
+    assert target(**OWN, region="europe-west4").row.regions == ("europe-west4",)
+    named = {**OWN, "endpoint_id": "projects/p-1/locations/asia-east1/endpoints/42", "region": "us-east5"}
+    assert target(**named).row.regions == ("asia-east1",)
+    assert target().row.regions == (), "the account's region says it"
 
 
 def test_what_the_service_cannot_do() -> None:

@@ -1,0 +1,253 @@
+"""How late a caller has control back after a limit of time has passed: all phases, both clients, many calls at once.
+
+    python benchmarks/deadlines.py                    200 calls a phase, 16 at once
+    python benchmarks/deadlines.py --calls 50 --json
+
+The hosts are the emulator, in a process of its own, and never answer in time. `late` is the time from the limit to the
+caller having its error; the aim is at most 50 ms for 99 of 100 calls. Every error must name the phase that ran out.
+The rows `sleep` have the same number of threads or tasks do nothing but sleep: what the machine itself comes late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import llamaroute as lr
+from llamaroute.emulator import Emulator
+
+AIM = 0.05
+NEVER = 120.0
+"""Seconds for which a stalled host is silent."""
+
+
+class Phase(NamedTuple):
+    """One way in which time runs out."""
+
+    name: str
+    model: str
+    """An account, or a route."""
+    stream: bool
+    timeout: dict[str, float]
+    seconds: float
+    """After which the caller should have its error."""
+    phase: str
+    alone: bool = False
+    """A client for each call: one that has seen three failures would not go on to the next target."""
+
+
+LIMIT = 0.3
+PHASES = (
+    Phase("connect", "deaf", False, {"connect": LIMIT}, LIMIT, "connect"),
+    Phase("first token, plain", "silent", False, {"first_token": LIMIT}, LIMIT, "first_token"),
+    Phase("first token, stream", "silent", True, {"first_token": LIMIT}, LIMIT, "first_token"),
+    Phase("idle", "halting", True, {"idle": LIMIT}, LIMIT, "idle"),
+    Phase("total, plain", "silent", False, {"total": LIMIT}, LIMIT, "total"),
+    Phase("total, stream", "silent", True, {"total": LIMIT}, LIMIT, "total"),
+    Phase("total, three targets", "route", False, {"first_token": 0.2, "total": 0.5}, 0.5, "total", True),
+)
+
+
+def serve(pipe: Connection) -> None:
+    """The emulator's process: says where it is, and ends when it is told."""
+    with Emulator() as emu:
+        emu.fault(stall=NEVER, host="openai", times=1 << 30)
+        emu.fault(stall=NEVER, stall_after=2, host="vllm", times=1 << 30)
+        pipe.send({name: (emu.base_url(name), emu.key(name) or "none") for name in ("openai", "vllm")})
+        pipe.recv()
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[str]:
+    """An address where connecting neither works nor fails: the queue of connections is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(64):
+            sock = waiting.enter_context(socket.socket())
+            sock.settimeout(0.1)
+            try:
+                sock.connect(listener.getsockname())
+            except TimeoutError:
+                break
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+
+
+def config(hosts: dict[str, tuple[str, str]], nowhere: str) -> dict[str, Any]:
+    """Accounts by what is wrong with them."""
+
+    silent, halting = hosts["openai"], hosts["vllm"]
+    accounts = {"silent": silent, "mute": silent, "dumb": silent, "halting": halting, "deaf": (nowhere, "none")}
+    common = {"kind": "openai-compatible", "model": "llama-4-scout", "retry": 1}
+    return {
+        "providers": {name: {**common, "base_url": url, "api_key": key} for name, (url, key) in accounts.items()},
+        "routes": {"route": {"targets": ["silent", "mute", "dumb"]}},
+    }
+
+
+def late(phase: Phase, began: float, error: lr.LlamarouteError) -> float:
+    """Seconds between the limit and now, for an error that says which limit it was."""
+    took = time.monotonic() - began
+    last = error.last if isinstance(error, lr.AllTargetsFailedError) else error
+    found = getattr(last, "phase", None)
+    if found != phase.phase:
+        raise AssertionError(f"{phase.name}: the error names {found!r}: {error}") from error
+    return took - phase.seconds
+
+
+def blocking(client: lr.Client, phase: Phase) -> float:
+    """One call of the blocking client."""
+    timeout = lr.Timeout(**phase.timeout)
+    began = time.monotonic()
+    try:
+        if phase.stream:
+            with client.stream("Hi", model=phase.model, timeout=timeout) as stream:
+                for _ in stream:
+                    began = time.monotonic()  # idle counts from the last event
+        else:
+            client.chat("Hi", model=phase.model, timeout=timeout)
+    except lr.LlamarouteError as error:
+        return late(phase, began, error)
+    raise AssertionError(f"{phase.name}: the host answered")
+
+
+async def nonblocking(client: lr.AsyncClient, phase: Phase) -> float:
+    """The same of the async one."""
+    timeout = lr.Timeout(**phase.timeout)
+    began = time.monotonic()
+    try:
+        if phase.stream:
+            async with client.stream("Hi", model=phase.model, timeout=timeout) as stream:
+                async for _ in stream:
+                    began = time.monotonic()
+        else:
+            await client.chat("Hi", model=phase.model, timeout=timeout)
+    except lr.LlamarouteError as error:
+        return late(phase, began, error)
+    raise AssertionError(f"{phase.name}: the host answered")
+
+
+def in_threads(table: dict[str, Any], phase: Phase, calls: int, at_once: int) -> list[float]:
+    """So many calls from threads that share a client."""
+
+    def alone(_: int) -> float:
+        with lr.Client(table, env={}) as client:
+            return blocking(client, phase)
+
+    with lr.Client(table, env={}) as client, ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(alone if phase.alone else lambda _: blocking(client, phase), range(calls)))
+
+
+def in_tasks(table: dict[str, Any], phase: Phase, calls: int, at_once: int) -> list[float]:
+    """So many calls from tasks."""
+
+    async def work() -> list[float]:
+        gate = asyncio.Semaphore(at_once)
+
+        async def one(client: lr.AsyncClient) -> float:
+            async with gate:
+                if not phase.alone:
+                    return await nonblocking(client, phase)
+                async with lr.AsyncClient(table, env={}) as own:
+                    return await nonblocking(own, phase)
+
+        async with lr.AsyncClient(table, env={}) as client:
+            return await asyncio.gather(*(one(client) for _ in range(calls)))
+
+    return asyncio.run(work())
+
+
+def sleeping_threads(calls: int, at_once: int) -> list[float]:
+    """How late threads wake up."""
+
+    def one(_: int) -> float:
+        began = time.monotonic()
+        time.sleep(LIMIT)
+        return time.monotonic() - began - LIMIT
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(one, range(calls)))
+
+
+def sleeping_tasks(calls: int, at_once: int) -> list[float]:
+    """How late tasks do."""
+
+    async def work() -> list[float]:
+        gate = asyncio.Semaphore(at_once)
+
+        async def one() -> float:
+            async with gate:
+                began = time.monotonic()
+                await asyncio.sleep(LIMIT)
+                return time.monotonic() - began - LIMIT
+
+        return await asyncio.gather(*(one() for _ in range(calls)))
+
+    return asyncio.run(work())
+
+
+def row(phase: str, client: str, found: list[float]) -> dict[str, Any]:
+    """The figures of a phase."""
+    found = sorted(found)
+    return {
+        "phase": phase,
+        "client": client,
+        "calls": len(found),
+        "median": statistics.median(found),
+        "p99": found[min(len(found) - 1, int(len(found) * 0.99))],
+        "latest": found[-1],
+    }
+
+
+def measure(calls: int, at_once: int) -> list[dict[str, Any]]:
+    """A row for each phase and client."""
+    here, there = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
+    server.start()
+    rows = []
+    with deaf() as nowhere:
+        table = config(here.recv(), nowhere)
+        for phase in PHASES:
+            for name, run in (("sync", in_threads), ("asyncio", in_tasks)):
+                run(table, phase, at_once, at_once)  # what is imported or started once is not what is measured
+                rows.append(row(phase.name, name, run(table, phase, calls, at_once)))
+    rows.append(row("sleep", "sync", sleeping_threads(calls, at_once)))
+    rows.append(row("sleep", "asyncio", sleeping_tasks(calls, at_once)))
+    here.send(None)
+    server.join(5)
+    return rows
+
+
+def main() -> int:
+    """Print the table; 1 when an aim is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = measure(options.calls, options.at_once)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print(f"{options.calls} calls a phase, {options.at_once} at once; milliseconds late")
+        for one in rows:
+            print(
+                f"{one['phase']:22} {one['client']:8} median {one['median'] * 1e3:6.1f}   "
+                f"p99 {one['p99'] * 1e3:6.1f}   latest {one['latest'] * 1e3:6.1f}"
+            )
+    return int(any(one["p99"] > AIM for one in rows if one["phase"] != "sleep"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

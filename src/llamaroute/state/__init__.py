@@ -1,0 +1,1 @@
+"""What calls share: in this process, or with others through a server."""

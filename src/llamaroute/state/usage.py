@@ -1,0 +1,130 @@
+"""What a client has used so far."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..pipeline.core import Call
+    from ..types.response import Attempt, ChatResponse
+
+__all__ = ["DAYS", "Tally", "Totals"]
+
+DAYS = 366
+"""Days that are kept apart in `Totals.by_day`; older ones are in the sums alone."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a client has used so far.
+
+    Tokens and `cost` are those of all attempts that were answered, also of answers that were given up or did not fit.
+    `cost` sums what has a price; `unpriced` counts answers without one. `abandoned` counts attempts that were left
+    before their answer came to its end: the caller went away, or another target was quicker.
+
+    In `by_target` and `by_provider`, a call counts where it was answered (a failed one where it began), an attempt
+    where it was made, with its tokens and cost. `by_route` has the calls that went by a route's name, `by_day` those
+    of each of the last 366 days (UTC), as `2026-11-23`.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    attempts: int = 0
+    abandoned: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: Decimal = Decimal(0)
+    unpriced: int = 0
+    by_target: dict[str, Totals] = field(default_factory=dict)
+    by_provider: dict[str, Totals] = field(default_factory=dict)
+    by_route: dict[str, Totals] = field(default_factory=dict)
+    by_day: dict[str, Totals] = field(default_factory=dict)
+
+    def copy(self) -> Totals:
+        """Totals of their own."""
+        return replace(
+            self,
+            by_target=_copies(self.by_target),
+            by_provider=_copies(self.by_provider),
+            by_route=_copies(self.by_route),
+            by_day=_copies(self.by_day),
+        )
+
+
+def _copies(parts: dict[str, Totals]) -> dict[str, Totals]:
+    return {name: each.copy() for name, each in parts.items()}
+
+
+class Tally:
+    """Adds calls up, from any thread."""
+
+    def __init__(self) -> None:
+        self._totals = Totals()
+        self._lock = threading.Lock()
+
+    def totals(self) -> Totals:
+        """A copy, as of now."""
+        with self._lock:
+            return self._totals.copy()
+
+    def count(self, call: Call, response: ChatResponse[Any] | None) -> None:
+        """Add a call that has ended; None is one that failed."""
+        asked = call.ledger.attempts[0].target if call.ledger.attempts else call.target.name
+        target = asked if response is None else response.target
+        with self._lock:
+            for totals in self._of_call(call, target):
+                totals.calls += 1
+                totals.failed += response is None
+            whole = tuple(self._of_whole(call))
+            for attempt in call.ledger.attempts:
+                places = (*whole, *self._of_target(attempt.target))
+                _add(places, attempt)
+            if response is not None and not call.ledger.attempts:  # a layer of the user's answered by itself
+                _add_answer((*whole, *self._of_target(target)), response)
+
+    def _of_whole(self, call: Call) -> Iterator[Totals]:
+        all_calls, day = self._totals, call.ledger.today
+        yield all_calls
+        if call.route is not None:
+            yield all_calls.by_route.setdefault(call.route, Totals())
+        name = day.isoformat()
+        if name not in all_calls.by_day:
+            oldest = (day - datetime.timedelta(days=DAYS)).isoformat()
+            for old in [old for old in all_calls.by_day if old <= oldest]:
+                del all_calls.by_day[old]
+        yield all_calls.by_day.setdefault(name, Totals())
+
+    def _of_target(self, target: str) -> Iterator[Totals]:
+        yield self._totals.by_target.setdefault(target, Totals())
+        yield self._totals.by_provider.setdefault(target.partition(":")[0], Totals())
+
+    def _of_call(self, call: Call, target: str) -> Iterator[Totals]:
+        yield from self._of_whole(call)
+        yield from self._of_target(target)
+
+
+def _add(places: Iterable[Totals], attempt: Attempt) -> None:
+    usage, cost = attempt.usage, attempt.cost
+    for totals in places:
+        totals.attempts += 1
+        totals.abandoned += attempt.error is not None and attempt.error.type == "Abandoned"
+        if usage is not None:
+            totals.input_tokens += usage.input_tokens
+            totals.output_tokens += usage.output_tokens
+            totals.unpriced += cost is None
+        if cost is not None:
+            totals.cost += cost.usd
+
+
+def _add_answer(places: Iterable[Totals], response: ChatResponse[Any]) -> None:
+    for totals in places:
+        totals.input_tokens += response.usage.input_tokens
+        totals.output_tokens += response.usage.output_tokens
+        totals.unpriced += response.cost is None
+        if response.cost is not None:
+            totals.cost += response.cost.usd
