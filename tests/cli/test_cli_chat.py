@@ -174,6 +174,45 @@ def test_broken_stream_keeps_what_came(cli, emu):
     assert "broke off" in result.err
 
 
+def goes_on(config, emu, how):
+    config.write_text(config.read_text().replace("[routes.chat]\n", f'[routes.chat]\non_break = "{how}"\n'))
+    emu.replies(Reply("one two three"), Reply("one two four"))
+    emu.fault(cut="mid-frame", cut_after=3)
+
+
+def test_a_pipe_is_not_given_what_may_become_void(cli, emu, config):
+    goes_on(config, emu, "restart")
+    result = cli("chat", "Hi")
+    assert (result.code, result.out) == (1, "one two")
+    assert len(emu.requests) == 1
+
+
+def test_a_terminal_is_told_what_is_void(cli, emu, config, monkeypatch):
+    goes_on(config, emu, "restart")
+    monkeypatch.setattr(output, "_is_terminal", lambda stream: True)
+    result = cli("chat", "Hi")
+    assert (result.code, result.out) == (0, "one two\none two four\n")
+    assert "; what was said is void, and cloudflare:llama-4-scout answers anew" in result.err
+    assert "began anew" not in result.err, "the notice says nothing new"
+
+
+@pytest.mark.parametrize("how", ["restart", "continue"])
+def test_json_lines_say_that_a_stream_went_on(cli, emu, config, how):
+    goes_on(config, emu, how)
+    result = cli("chat", "Hi", "--json", "--stream")
+    assert result.code == 0
+    kind = "Restarted" if how == "restart" else "Continued"
+    assert sum(json.loads(line)["type"] == kind for line in result.out.splitlines()) == 1
+    assert ChatResponse.model_validate_json(result.out.splitlines()[-1]).text == "one two four"
+
+
+def test_a_pipe_is_given_what_goes_on(cli, emu, config):
+    goes_on(config, emu, "continue")
+    result = cli("chat", "Hi")
+    assert (result.code, result.out) == (0, "one two four")
+    assert "; cloudflare:llama-4-scout goes on" in result.err
+
+
 def test_broken_stream_in_json_ends_with_the_partial_response(cli, emu):
     emu.reply(Reply("one two three"))
     emu.fault(cut="mid-frame", cut_after=3)

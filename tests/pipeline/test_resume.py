@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from llamaroute import errors as e
 from llamaroute.layers.adapt import adapt
@@ -197,6 +199,29 @@ def test_what_is_repeated_is_said_once(said: str, then: str, joined: str, size: 
     assert said + "".join(event.text for event in out if isinstance(event, TextDelta)) == joined
     assert isinstance(out[-1], Finished)
     assert all(event.text for event in out if isinstance(event, TextDelta))
+
+
+@given(
+    whole=st.text(st.sampled_from("ab \n.ß"), min_size=1, max_size=300),
+    at=st.integers(1, 300),
+    sizes=st.lists(st.integers(1, 40), min_size=1),
+)
+def test_a_model_that_does_as_it_is_asked_leaves_no_seam(whole: str, at: int, sizes: list[int]) -> None:
+    said = whole[:at]
+    assume(said.strip())
+    then = said[len(said.rstrip()) - len(anchor(said)) - len(said) :] + whole[at:]
+    events, left = [], then
+    for size in [*sizes, len(then)]:
+        events.append(TextDelta(left[:size]))
+        left = left[size:]
+    out = Join(said).convert([*(event for event in events if event.text), Finished("stop")])
+    joined = said + "".join(event.text for event in out if isinstance(event, TextDelta))
+    if said != said.rstrip():  # white space at the seam is said once, whoever says how much of it
+        said, rest = said.rstrip(), joined[len(said.rstrip()) :]
+        assert joined == said + rest
+        assert rest.lstrip() == whole[len(said) :].lstrip()
+    else:
+        assert joined == whole
 
 
 def test_text_that_is_held_back_comes_before_a_call_and_over_several_reads() -> None:

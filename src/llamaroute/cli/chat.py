@@ -151,13 +151,19 @@ def _streamed(
     client: Client, content: list[Any], options: dict[str, Any], as_json: bool
 ) -> tuple[int, ChatResponse[Any] | None]:
     """Print an answer as it comes. After Ctrl-C, what came so far stays, and is the response."""
+    from ..types.events import Restarted
+
     printer = _JsonLines() if as_json else _Plain()
     stream = client.stream(content, **options)
     began = False
     try:
         with stream:
             began = True
+            if not as_json and not stdout_is_terminal():
+                stream.only_text()  # what reads a pipe could not be told that some of it is void
             for event in stream:
+                if isinstance(event, Restarted):
+                    printer.void()
                 _show_failover(event)
                 printer.event(event)
     except KeyboardInterrupt:
@@ -183,6 +189,10 @@ class _Plain:
             self._last = text[-1]
             write(text)
 
+    def void(self) -> None:
+        self._end_line()
+        self._last = "\n"
+
     def end(self, response: ChatResponse[Any]) -> None:
         if stdout_is_terminal():
             self._end_line()
@@ -207,6 +217,9 @@ class _JsonLines:
         from pydantic_core import to_json
 
         write(to_json({"type": type(event).__name__, **_fields(event)}).decode() + "\n")
+
+    def void(self) -> None:
+        """The event says so."""
 
     def end(self, response: ChatResponse[Any]) -> None:
         write('{"type":"ChatResponse",' + response.model_dump_json()[1:] + "\n")
@@ -262,7 +275,8 @@ _CUT = {
 
 
 def _say_about(response: ChatResponse[Any], verbose: bool) -> None:
-    for message in dict.fromkeys(notice.message for notice in response.warnings):
+    told = ("stream_restarted", "stream_continued")  # when it happened
+    for message in dict.fromkeys(notice.message for notice in response.warnings if notice.code not in told):
         note("warning", message)
     if response.finish_reason in _CUT:
         note("warning", _CUT[response.finish_reason])

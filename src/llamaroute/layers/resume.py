@@ -146,8 +146,10 @@ class Join:
     def _let_go(self) -> Iterator[DecoderEvent]:
         self._done = True
         held, tail = self._held.lstrip(), self._tail
-        lengths = range(min(len(held), len(tail)), min(SHORTEST, len(tail)) - 1, -1)
-        if same := next((n for n in lengths if held[:n] == tail[-n:]), 0):
+        words = anchor(tail)
+        # As it was asked, first of all: text that repeats itself may have more in common.
+        same = len(words) if held.startswith(words) else _overlap(tail, held)
+        if same:
             rest = held[same:]
             if self._said[-1:].isspace():
                 rest = rest.lstrip()
@@ -158,3 +160,9 @@ class Join:
                 rest = f" {rest}"  # asked for the last words first, a model that leaves them out begins a new one
         if rest:
             yield TextDelta(rest)
+
+
+def _overlap(tail: str, held: str) -> int:
+    """How many characters of the end of `tail` are the beginning of `held`."""
+    lengths = range(min(len(held), len(tail)), min(SHORTEST, len(tail)) - 1, -1)
+    return next((n for n in lengths if held[:n] == tail[-n:]), 0)
