@@ -186,6 +186,7 @@ class Runtime:
             ledger=Ledger(now=now, started=now, wall=time.time(), notices=list(found.notices)),
             timeout=candidates[0].timeout,
             retry=given_policy(options.get("retry")),
+            insists=options.get("retry") is not None,
             observers=self.observers,
             io=self.io,
             output=spec,

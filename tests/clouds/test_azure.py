@@ -121,7 +121,7 @@ def test_a_second_image_is_merged_with_the_first_where_one_is_all_that_is_taken(
         async with api.client(account(emu, "azure", models={"own": "My-Maverick"})) as client:
             merged = await client.chat(two, model="work:llama-4-maverick")
             assert merged.text.startswith("I see 1 image")
-            assert [notice.code for notice in merged.warnings] == ["images_merged"]
+            assert codes(merged) == ["images_merged"]
             assert (await client.chat(two, model=f"work:{SCOUT}")).text.startswith("I see 2 images")
             # A deployment that the catalogue does not know is asked, and says no in the words of the server behind it.
             with pytest.raises(lr.InvalidRequestError, match=r"At most 1 image\(s\)") as caught:
@@ -228,7 +228,7 @@ def test_tools_and_schemas_are_not_the_hosts_own(api: Api, emu: Emulator, route:
             read = await client.chat("Which city is Oslo?", model=f"work:{SCOUT}", output=SCHEMA)
         assert [(call.name, call.arguments) for call in called.tool_calls] == [("weather", {"city": "Oslo"})]
         assert (read.output, read.output_mode) == ({"city": "Oslo"}, "prompt")
-        assert [notice.code for notice in (*called.warnings, *read.warnings)] == ["tools_emulated", "output_emulated"]
+        assert [*codes(called), *codes(read)] == ["tools_emulated", "output_emulated"]
         for request in emu.requests:
             assert not {"tools", "tool_choice", "response_format"} & request.json.keys()
             assert '"city"' in request.json["messages"][0]["content"]

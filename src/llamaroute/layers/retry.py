@@ -90,7 +90,7 @@ def retry(call: Call, handler: Handler) -> Plan[Reply]:
 def _may(call: Call, error: ProviderError, failures: int) -> bool:
     """Whether the client may afford to ask this target again, after so many failures of this call there."""
     traffic = call.traffic
-    if traffic is None:
+    if traffic is None or call.insists:
         return True
     if call.trial or traffic.health.others_failed(call.target, failures):
         return False

@@ -196,6 +196,8 @@ class Call:
     timeout: Timeout
     """This call's own limits, already merged from call, route and account."""
     retry: Any = None
+    insists: bool = False
+    """The caller gave this call a retry policy of its own: the client's retry budget does not shorten it."""
     observers: Sequence[Any] = ()
     io: Any = None
     """Functions that touch files and DNS, given by the client; see `layers/media.py`."""

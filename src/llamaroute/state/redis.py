@@ -216,7 +216,7 @@ class RedisState:
             self.process = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
             self._thread = threading.Thread(
                 target=_work,
-                args=(self._inbox, weakref.ref(self, _end(self._inbox))),
+                args=(self._inbox, weakref.ref(self, _end(self._inbox)), self._redis),
                 daemon=True,
                 name="llamaroute-redis",
             )
@@ -298,14 +298,15 @@ def _end(inbox: queue.SimpleQueue[_Command | None]) -> Callable[[object], None]:
     return lambda _: inbox.put(None)
 
 
-def _work(inbox: queue.SimpleQueue[_Command | None], owner: weakref.ref[RedisState]) -> None:
-    """The thread. Holds the state only while it works: one that nobody has any more ends it."""
+def _work(inbox: queue.SimpleQueue[_Command | None], owner: weakref.ref[RedisState], connection: Any) -> None:
+    """The thread. Holds the state only while it works: one that nobody has any more ends it, and its connection."""
     beat = time.monotonic()
     pause: float | None = HEARTBEAT
     while True:
         commands, ended = _gathered(inbox, pause)
         state = owner()
         if state is None:
+            connection.close()
             return
         now = time.monotonic()
         if now - beat >= (HEARTBEAT if state.up else AGAIN) and not ended:
