@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -26,7 +25,7 @@ from ..types.parts import Part, Text, ToolCall
 from ..types.request import ChatRequest
 from ..types.response import ChatResponse, Notice
 from ..types.tools import JsonSchema, Tool, canonical_json
-from .tool_prompt import with_system
+from .tool_prompt import as_turns, with_system
 
 __all__ = ["CallsFromJson", "rewrite", "unfold", "unfold_response"]
 
@@ -282,24 +281,11 @@ def _history(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
     In words: a small model that sees its call as JSON writes the same JSON again instead of using the result.
     """
-    names = {call.id: call.name for message in messages for call in message.tool_calls}
-    turns: list[Message] = []
-    after_result = False
-    for message in messages:
-        if message.role == "tool":
-            name = message.name or names.get(message.tool_call_id or "", "the function")
-            parts: tuple[Part, ...] = (Text(f"The result of {name} is: "), *message.parts)
-            if after_result:
-                turns[-1] = replace(turns[-1], parts=(*turns[-1].parts, Text("\n"), *parts))
-            else:
-                turns.append(Message("user", parts))
-        elif message.tool_calls:
-            parts = tuple(_as_text(part) if isinstance(part, ToolCall) else part for part in message.parts)
-            turns.append(Message("assistant", parts))
-        else:
-            turns.append(message)
-        after_result = message.role == "tool"
-    return tuple(turns)
+    return as_turns(messages, _in_words, "The result of {name} is: ")
+
+
+def _in_words(message: Message) -> tuple[Part, ...]:
+    return tuple(_as_text(part) if isinstance(part, ToolCall) else part for part in message.parts)
 
 
 def _as_text(call: ToolCall) -> Text:

@@ -6,7 +6,7 @@ https://github.com/meta-llama/llama-models/blob/main/models/llama4/prompt_format
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..types.parts import Part, Text, ToolCall
 from ..types.request import ChatRequest
 from ..types.tools import Tool, canonical_json
 
-__all__ = ["history", "instructed", "pythonic", "rewrite", "with_system"]
+__all__ = ["as_turns", "history", "instructed", "pythonic", "rewrite", "with_system"]
 
 
 def rewrite(request: ChatRequest) -> ChatRequest:
@@ -111,6 +111,24 @@ def _literal(value: Any) -> str:
 
 def history(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Earlier calls and their results as plain turns: calls as the model writes them, results as the user's answer."""
+    return as_turns(messages, _written, "{name} returned: ")
+
+
+def _written(message: Message) -> tuple[Part, ...]:
+    text, calls = message.text, pythonic(list(message.tool_calls))
+    return (Text(f"{text}\n{calls}" if text.strip() else calls),)
+
+
+def as_turns(
+    messages: tuple[Message, ...], written: Callable[[Message], tuple[Part, ...]], result: str
+) -> tuple[Message, ...]:
+    """The conversation without calls and results.
+
+    Args:
+        messages: the conversation.
+        written: what an assistant's turn with calls becomes.
+        result: stands before a result, which becomes part of a user's turn; `{name}` is the tool's.
+    """
     if not any(message.role == "tool" or message.tool_calls for message in messages):
         return messages
     names = {call.id: call.name for message in messages for call in message.tool_calls}
@@ -119,15 +137,13 @@ def history(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     for message in messages:
         if message.role == "tool":
             name = message.name or names.get(message.tool_call_id or "", "the function")
-            parts: tuple[Part, ...] = (Text(f"{name} returned: "), *message.parts)
+            parts: tuple[Part, ...] = (Text(result.format(name=name)), *message.parts)
             if after_result:
                 turns[-1] = replace(turns[-1], parts=(*turns[-1].parts, Text("\n"), *parts))
             else:
                 turns.append(Message("user", parts))
         elif message.tool_calls:
-            text = message.text
-            calls = pythonic(list(message.tool_calls))
-            turns.append(Message("assistant", (Text(f"{text}\n{calls}" if text.strip() else calls),)))
+            turns.append(Message("assistant", written(message)))
         else:
             turns.append(message)
         after_result = message.role == "tool"
