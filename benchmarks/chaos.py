@@ -16,10 +16,12 @@ The prompt of each call holds a word of its own, and the hosts answer with an ec
   beginning of the right answer in `.partial`.
 * No call is answered twice: the text is the echo, once, a stream has one `Finished`, and no host gave a second whole
   answer, unless the client had given the first up for being late.
-* Of the calls whose route had a target that was healthy throughout, at least 99.5 % are answered. Healthy throughout
-  is what the weather says, and no measurement: no spell of that target's host overlaps the time from the call's
-  begin to its end. Neither tokens that end nor a cooldown that outlasts a spell are an excuse. Streams that broke as
-  `on_break = "fail"` has it are left out, and counted on their own.
+* Of the calls whose route had a target that was healthy throughout, at least 99.5 % are answered. Healthy throughout is
+  what the weather says, and no measurement: no spell of that target's host began before the call ended. Tokens that end
+  are no spell. Streams that broke as `on_break = "fail"` has it are left out, and counted on their own.
+* `recovered` are the other calls with a target whose host had no spell between the call's begin and end, but before.
+  No client can know that it is over: such a target cools down, and is asked before its time only when all others have
+  failed and its retry budget pays for it. What came of these calls is shown, and held against no rule.
 * The ledger agrees with the hosts' logs, call by call and host by host. Counted are requests for a model's answer (not
   those for tokens), without those that a 401 made the same attempt send again; and attempts, without those of which
   nothing was sent: no connection was had (phase `connect`), or a layer turned them away (phase `queue`, or no time
@@ -80,7 +82,7 @@ TIMEOUT = {"connect": 1.0, "first_token": 1.5, "idle": 1.5, "total": TOTAL}
 GRACE = 0.5
 """Seconds after its deadline at which a call may end here; how late calls are is what deadlines.py measures."""
 AIM = 0.995
-LATENCY = (0.02, 0.2)
+LATENCY = (0.05, 0.5)
 """Seconds that a healthy host takes."""
 TOKEN_LIFE = 3.0
 LONGEST = 600.0
@@ -111,13 +113,15 @@ def weather(seed: int) -> dict[str, list[Spell]]:
         if host in steady:
             continue
         now = dice.uniform(0.0, 1.0)
+        kinds: list[str] = []
         if host == dead:
             spells.append(Spell(0.0, dice.uniform(1.0, 3.0), "dead", 1.0))
             now = spells[0].ends + dice.uniform(0.5, 2.0)
         while now < LONGEST:
-            ends = now + dice.uniform(0.5, 2.5)
-            spells.append(Spell(now, ends, dice.choice(SPELLS), dice.choice((0.4, 0.8, 1.0, 1.0))))
-            now = ends + dice.uniform(0.5, 3.0)
+            kinds = kinds or dice.sample(SPELLS, len(SPELLS))
+            ends = now + dice.uniform(0.5, 2.0)
+            spells.append(Spell(now, ends, kinds.pop(), dice.choice((0.4, 0.8, 1.0, 1.0))))
+            now = ends + dice.uniform(0.5, 2.0)
     return forecast
 
 
@@ -575,7 +579,7 @@ def judged(made: Run) -> Verdict:
     for request in made.log:
         seen.setdefault(request.call, {}).setdefault(request.host, []).append(request)
     broken: list[str] = []
-    healthy = served = broke = renewals = unsent = 0
+    healthy = served = recovered = served_again = ill = served_ill = broke = renewals = unsent = 0
     missed: list[str] = []
     for found in made.ended:
         asked, took = found.asked, found.ended - found.began
@@ -587,12 +591,20 @@ def judged(made: Run) -> Verdict:
         begins, ends = found.began - made.began, found.ended - made.began
         hosts = [target["target"].partition(":")[0] for target in plan[asked.route]["targets"]]
         as_told = found.end == "broke" and plan[asked.route]["on_break"] == "fail"
-        broke += as_told
-        if not as_told and any(_healthy(forecast[host], begins, ends) for host in hosts):
+        right = found.end == "right"
+        if as_told:
+            broke += 1
+        elif any(_healthy(forecast[host], 0.0, ends) for host in hosts):
             healthy += 1
-            served += found.end == "right"
-            if found.end != "right":
+            served += right
+            if not right:
                 missed.append(f"{about}, {begins:.2f} to {ends:.2f} s: {found.detail}")
+        elif any(_healthy(forecast[host], begins, ends) for host in hosts):
+            recovered += 1
+            served_again += right
+        else:
+            ill += 1
+            served_ill += right
         logged = seen.get(asked.number, {})
         sent = [attempt for attempt in found.attempts if not _unsent(attempt)]
         unsent += len(found.attempts) - len(sent)
@@ -620,7 +632,11 @@ def judged(made: Run) -> Verdict:
         "broke as told": broke,
         "errors": sum(found.end in ("error", "broke") for found in made.ended) - broke,
         "with a healthy target": healthy,
-        "of these right": f"{share:.2%}",
+        "  of these right": f"{share:.2%}",
+        "with a recovered one": recovered,
+        "  of these right ": f"{served_again / max(1, recovered):.2%}",
+        "with none": ill,
+        "  of these right  ": f"{served_ill / max(1, ill):.2%}",
         "attempts": attempts,
         "never sent": unsent,
         "requests": len(made.log),
