@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from llamaroute import errors as e
 from llamaroute.layers.adapt import adapt
 from llamaroute.layers.failover import failover
+from llamaroute.layers.limits import limits
 from llamaroute.layers.observe import observe
 from llamaroute.layers.retry import RetryPolicy, retry
 from llamaroute.layers.watch import watch
@@ -14,6 +17,7 @@ from llamaroute.pipeline.core import Call, Outcome, compose
 from llamaroute.pipeline.exchange import exchange
 from llamaroute.pipeline.ops import Send
 from llamaroute.routing.budget import FLOOR
+from llamaroute.routing.gate import Gate, Limits
 from llamaroute.routing.health import BROKEN, THRESHOLD
 from llamaroute.routing.traffic import Traffic
 from llamaroute.types.capability import ModelRow
@@ -112,6 +116,22 @@ def test_a_last_resort_is_paid_for(traffic: Traffic):
     with pytest.raises(e.ServerError) as caught:
         run(traffic, Script(failed()), A, B)
     assert [attempt.target for attempt in caught.value.attempts] == [AT["b"]]
+
+
+def test_whom_our_own_queue_turned_away_makes_nobody_a_last_resort(traffic: Traffic):
+    """Nothing has been sent: the next request is the call's first, and free."""
+    break_down(traffic, "a")
+    while traffic.budget.take(AT["a"], START):
+        pass
+    held = candidate("b")
+    held.gate = Gate(Limits(), threading.Lock())
+    held.gate.hold(START + 1000)
+    call = call_at(traffic, A, held)
+    call.deadline = START + 60
+    script = Script(OK)
+    script.run(compose((failover, retry, limits, watch, observe), exchange)(call), call.ledger)
+    assert script.hosts == ["a"]
+    assert [attempt.phase for attempt in call.ledger.attempts] == ["queue", None]
 
 
 def test_the_error_says_who_was_not_asked(traffic: Traffic):

@@ -247,6 +247,20 @@ def test_who_waits_too_long_is_refused():
     assert gate.queue == []
 
 
+def test_who_gives_up_makes_way():
+    """While the host is to be left alone nobody leaves, and so nobody else would wake those behind."""
+    gate = gate_of()
+    woken: list[int] = []
+    gate.leave(through(gate), Ended(limited=True, retry_after=3.0), T0)
+    first = ticket_of(patience=4.0)
+    second = Ticket(0, T0, T0 + 100, wake=lambda: woken.append(1))
+    assert gate.step(first, T0) == Wait(3.0)
+    assert gate.step(second, T0) == Wait(100.0)
+    assert isinstance(gate.step(first, T0 + 4), Refused)
+    assert woken == [1]
+    assert gate.step(second, T0 + 4) == "granted"
+
+
 def test_max_wait():
     gate = gate_of(concurrency=1, max_wait=2)
     through(gate)

@@ -42,8 +42,9 @@ def failover(call: Call, handler: Handler) -> Plan[Reply]:
     refused: list[Refusal] = []
     asked: list[str] = []
     last: ProviderError | None = None
+    sent = False
     queue = Queue(call)
-    while (last is None or last.failover) and (turn := queue.next(spare=bool(asked))) is not None:
+    while (last is None or last.failover) and (turn := queue.next(spare=sent)) is not None:
         candidate = turn.candidate
         if last is not None:
             ledger.history.append(FailedOver(ledger.attempts[-1], candidate.target.name))
@@ -70,6 +71,8 @@ def failover(call: Call, handler: Handler) -> Plan[Reply]:
                 continue
             ledger.blame(candidate.target, error)
             asked.append(candidate.target.name)
+            # Whom our own queue turned away has cost no host anything: the next one is a first attempt still.
+            sent = sent or any(attempt.phase != "queue" for attempt in ledger.attempts[before:])
             last = error
         else:
             queue.tell()

@@ -37,7 +37,7 @@ class Queue:
         """The next one: as the strategy orders them, then those that cool down, the one that ends first before all.
 
         Args:
-            spare: a target was asked already, and has failed. Asking one that is known to be ill after that is paid
+            spare: a request was sent already, and has failed. Asking one that is known to be ill after that is paid
                 from its retry budget; moving on to one that is not is free.
         """
         call, traffic = self._call, self._call.traffic

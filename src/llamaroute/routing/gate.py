@@ -307,6 +307,7 @@ class Gate:
             return ticket.refusal
         if now >= ticket.until:
             self._remove(ticket)
+            self._wake()  # who stood behind it sleeps until told otherwise
             return Refused(f"no place came free in {ticket.until - ticket.since:.1f} s")
         if ticket.state == "asking":
             if (left := ticket.asked + UNANSWERED - now) > 0:
