@@ -13,9 +13,9 @@ import llamaroute as lr
 
 
 class SyncStream:
-    """A blocking stream with an async face."""
+    """A blocking stream, or a blocking run of tools, with an async face."""
 
-    def __init__(self, stream: lr.Stream) -> None:
+    def __init__(self, stream: Any) -> None:
         self.inner = stream
 
     async def __aenter__(self) -> Self:
@@ -28,7 +28,7 @@ class SyncStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> lr.StreamEvent:
+    async def __anext__(self) -> Any:
         try:
             return next(self.inner)
         except StopIteration:
@@ -38,12 +38,16 @@ class SyncStream:
         for piece in self.inner.text():
             yield piece
 
-    async def interrupt(self) -> lr.ChatResponse[Any]:
+    async def interrupt(self) -> Any:
         return self.inner.interrupt()
 
     @property
     def response(self) -> lr.ChatResponse[Any]:
         return self.inner.response
+
+    @property
+    def result(self) -> lr.RunResult[Any]:
+        return self.inner.result
 
     @property
     def partial(self) -> Any:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import azure.identity
@@ -22,22 +19,13 @@ from llamaroute.emulator import Emulator, Fault, Reply
 from llamaroute.emulator.hosts.entra import CLIENT_ID, CLIENT_SECRET, TENANT
 from llamaroute.interop.azure import from_sdk
 from tests.client.api import Api
+from tests.emulator.conftest import png
 
+from .answers import codes, streamed
 from .logins import EntraCredential
 
 ROUTES = ("azure", "azure-models", "azure-serverless")
 SCOUT = "llama-4-scout"
-
-
-@pytest.fixture(params=["sync", "asyncio", "trio"])
-def api(request: pytest.FixtureRequest) -> Api:
-    return Api(request.param)
-
-
-@pytest.fixture
-def emu() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 @pytest.fixture(params=ROUTES)
@@ -47,28 +35,6 @@ def route(request: pytest.FixtureRequest) -> str:
 
 def account(emu: Emulator, route: str, **more: Any) -> dict[str, Any]:
     return {"providers": {"work": {**emu.providers(route)[route], **more}}}
-
-
-def png() -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", 4, 3, 8, 2, 0, 0, 0)
-    rows = zlib.compress(b"\0" + b"\xff\0\0" * 4 + (b"\0" + b"\xff\0\0" * 4) * 2)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def codes(response: Any) -> list[str]:
-    """Without what the catalogue says of the model's end: that depends on the day."""
-    return [notice.code for notice in response.warnings if notice.code != "model_ending"]
-
-
-async def streamed(client: Any, *args: Any, **options: Any) -> Any:
-    """The answer of a stream, after its end."""
-    async with client.stream(*args, **options) as stream:
-        text = "".join([piece async for piece in stream.text()])
-    assert text == stream.response.text
-    return stream.response
 
 
 def test_text(api: Api, emu: Emulator, route: str) -> None:
@@ -106,18 +72,18 @@ def test_both_ways_of_sending_usage(api: Api, route: str, on_finish: bool) -> No
 def test_an_image(api: Api, emu: Emulator, route: str) -> None:
     async def main() -> None:
         async with api.client(account(emu, route)) as client:
-            answer = await client.chat(["What is this?", lr.Image(png())], model=f"work:{SCOUT}")
-            stream = await streamed(client, ["What is this?", lr.Image(png())], model=f"work:{SCOUT}")
+            answer = await client.chat(["What is this?", lr.Image(png(4, 3))], model=f"work:{SCOUT}")
+            stream = await streamed(client, ["What is this?", lr.Image(png(4, 3))], model=f"work:{SCOUT}")
         assert answer.text == stream.text == "I see 1 image (image/png, 4x3)."
         url = emu.requests[0].json["messages"][0]["content"][1]["image_url"]["url"]
-        assert base64.b64decode(url.removeprefix("data:image/png;base64,")) == png()
+        assert base64.b64decode(url.removeprefix("data:image/png;base64,")) == png(4, 3)
 
     api.run(main())
 
 
 def test_a_second_image_is_merged_with_the_first_where_one_is_all_that_is_taken(api: Api, emu: Emulator) -> None:
     async def main() -> None:
-        two = ["Compare.", lr.Image(png()), lr.Image(png())]
+        two = ["Compare.", lr.Image(png(4, 3)), lr.Image(png(4, 3))]
         async with api.client(account(emu, "azure", models={"own": "My-Maverick"})) as client:
             merged = await client.chat(two, model="work:llama-4-maverick")
             assert merged.text.startswith("I see 1 image")

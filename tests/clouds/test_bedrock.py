@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import struct
-import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,21 +11,13 @@ import pytest
 import llamaroute as lr
 from llamaroute.emulator import Emulator, Fault, Reply
 from tests.client.api import Api
+from tests.emulator.conftest import png
+
+from .answers import codes, streamed
 
 MAVERICK = "work:llama-4-maverick"
 PATH = "/bedrock/model/us.meta.llama4-maverick-17b-instruct-v1%3A0/converse"
 CALLS = Reply(tool_calls=[("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})])
-
-
-@pytest.fixture(params=["sync", "asyncio", "trio"])
-def api(request: pytest.FixtureRequest) -> Api:
-    return Api(request.param)
-
-
-@pytest.fixture
-def emu() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 def account(emu: Emulator, *, key: bool = False, **more: Any) -> dict[str, Any]:
@@ -46,28 +35,6 @@ def weather(city: str) -> str:
         city: City.
     """
     return f"cloudy in {city}"
-
-
-def png() -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", 4, 3, 8, 2, 0, 0, 0)
-    rows = zlib.compress((b"\0" + b"\xff\0\0" * 4) * 3)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-async def streamed(client: Any, *args: Any, **options: Any) -> Any:
-    """The answer of a stream, after its end."""
-    async with client.stream(*args, **options) as stream:
-        text = "".join([piece async for piece in stream.text()])
-    assert text == stream.response.text
-    return stream.response
-
-
-def codes(response: Any) -> list[str]:
-    """Without what the catalogue says of the model's end: that depends on the day."""
-    return [notice.code for notice in response.warnings if notice.code != "model_ending"]
 
 
 @pytest.mark.parametrize("key", [False, True], ids=["signed", "api-key"])
@@ -96,17 +63,17 @@ def test_text(api: Api, emu: Emulator, key: bool) -> None:
 def test_an_image(api: Api, emu: Emulator) -> None:
     async def main() -> None:
         async with api.client(account(emu)) as client:
-            answer = await client.chat(["What is this?", lr.Image(png())], model=MAVERICK)
-            stream = await streamed(client, ["What is this?", lr.Image(png())], model=MAVERICK)
+            answer = await client.chat(["What is this?", lr.Image(png(4, 3))], model=MAVERICK)
+            stream = await streamed(client, ["What is this?", lr.Image(png(4, 3))], model=MAVERICK)
         assert answer.text == stream.text == "I see 1 image (image/png, 4x3)."
         picture = emu.requests[-1].json["messages"][0]["content"][1]["image"]
-        assert (picture["format"], base64.b64decode(picture["source"]["bytes"])) == ("png", png())
+        assert (picture["format"], base64.b64decode(picture["source"]["bytes"])) == ("png", png(4, 3))
 
     api.run(main())
 
 
 def test_a_large_image_is_signed_in_pieces(emu: Emulator) -> None:
-    data = png() + bytes(2 << 20)
+    data = png(4, 3) + bytes(2 << 20)
     with lr.Client(account(emu)) as client:
         assert "1 image" in client.chat(["What is this?", lr.Image(data, detail="high")], model=MAVERICK).text
     sent = emu.requests[-1].json["messages"][0]["content"][1]["image"]["source"]["bytes"]
@@ -156,7 +123,7 @@ def test_results_of_parallel_calls_and_more_turns(api: Api, emu: Emulator) -> No
                 lr.assistant("Let me see.", *answer.tool_calls),
                 lr.tool_result(second, "cloudy in Rome"),
                 lr.user("Hurry!"),
-                lr.tool_result(first, ["cloudy in Oslo", lr.Image(png())]),
+                lr.tool_result(first, ["cloudy in Oslo", lr.Image(png(4, 3))]),
                 lr.user("And?"),
             ]
             answer = await client.chat(asked, model=MAVERICK, tools=[weather])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,6 @@ WEATHER = lr.Tool(
     "Weather forecast.",
     {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
-
-
-@pytest.fixture(params=["sync", "asyncio"])
-def api(request: pytest.FixtureRequest) -> Api:
-    return Api(request.param)
-
-
-@pytest.fixture
-def emu() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 @pytest.fixture(params=ROUTES)

@@ -20,12 +20,6 @@ from .logins import LOGINS, Account, login
 MANY = 1000
 
 
-@pytest.fixture
-def emu() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-
-
 @pytest.fixture(params=LOGINS)
 def account(request: pytest.FixtureRequest, emu: Emulator, tmp_path: Path) -> Iterator[Account]:
     with login(request.param, emu, tmp_path) as made:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import struct
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +13,14 @@ import llamaroute as lr
 from llamaroute.emulator import Emulator, Fault, Reply
 from llamaroute.emulator.hosts.google_cloud import ENDPOINT_ID
 from tests.client.api import Api
+from tests.emulator.conftest import png
 
+from .answers import streamed
 from .logins import login
 
 MAVERICK = "work:llama-4-maverick"
 ROUTES = ("maas", "chat", "predict", "raw-predict")
 CHAT = "/v1/projects/emulated-project/locations/us-east5/endpoints/openapi/chat/completions"
-
-
-@pytest.fixture(params=["sync", "asyncio", "trio"])
-def api(request: pytest.FixtureRequest) -> Api:
-    return Api(request.param)
-
-
-@pytest.fixture
-def emu() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 @pytest.fixture(params=ROUTES)
@@ -55,23 +43,6 @@ def weather(city: str) -> str:
         city: City.
     """
     return f"cloudy in {city}"
-
-
-def png() -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", 4, 3, 8, 2, 0, 0, 0)
-    rows = zlib.compress(b"\0" + b"\xff\0\0" * 4 + (b"\0" + b"\xff\0\0" * 4) * 2)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-async def streamed(client: Any, *args: Any, **options: Any) -> Any:
-    """The answer of a stream, after its end."""
-    async with client.stream(*args, **options) as stream:
-        text = "".join([piece async for piece in stream.text()])
-    assert text == stream.response.text
-    return stream.response
 
 
 def test_text(api: Api, emu: Emulator, route: str) -> None:
@@ -130,13 +101,13 @@ def test_max_tokens_is_always_sent(api: Api, emu: Emulator) -> None:
 def test_an_image(api: Api, emu: Emulator, route: str) -> None:
     async def main() -> None:
         async with api.client(account(emu, route)) as client:
-            answer = await client.chat(["What is this?", lr.Image(png())], model=MAVERICK)
-            stream = await streamed(client, ["What is this?", lr.Image(png())], model=MAVERICK)
+            answer = await client.chat(["What is this?", lr.Image(png(4, 3))], model=MAVERICK)
+            stream = await streamed(client, ["What is this?", lr.Image(png(4, 3))], model=MAVERICK)
         assert answer.text == stream.text == "I see 1 image (image/png, 4x3)."
         body = emu.requests[-1].json
         sent = body["instances"][0] if route == "predict" else body
         url = sent["messages"][0]["content"][1]["image_url"]["url"]
-        assert base64.b64decode(url.removeprefix("data:image/png;base64,")) == png()
+        assert base64.b64decode(url.removeprefix("data:image/png;base64,")) == png(4, 3)
 
     api.run(main())
 
@@ -150,7 +121,7 @@ def test_images_by_address(api: Api, emu: Emulator) -> None:
             assert content[1] == {"type": "image_url", "image_url": {"url": "gs://bucket/cat.png"}}
             message = {"role": "user", "content": [{"type": "image_url", "image_url": "gs://bucket/cat.png"}]}
             await client.chat(message, model=MAVERICK)
-            merged = await client.chat(["Look", *[lr.Image(png())] * 4], model=MAVERICK)
+            merged = await client.chat(["Look", *[lr.Image(png(4, 3))] * 4], model=MAVERICK)
             assert [notice.code for notice in merged.warnings] == ["images_merged"]
             assert merged.text.startswith("I see 3 images")
             asked = len(emu.requests)
