@@ -446,7 +446,7 @@ def test_a_page_in_the_place_of_an_answer(service: Service, login: Any) -> None:
         (200, b"<html>Sign in</html>", errors.ServerError, "no proper answer: <html>Sign in"),
         (200, b'{"token_type": "Bearer"}', errors.ServerError, "answered without a token"),
         (200, b'{"access_token": "a\\r\\nb", "expires_in": 1}', errors.ServerError, "answered without a token"),
-        (302, b"", errors.ServerError, "no proper answer"),
+        (302, b"Found", errors.ServerError, "no proper answer"),
     ],
 )
 def test_what_a_login_service_may_answer(

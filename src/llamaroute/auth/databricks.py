@@ -71,11 +71,12 @@ def databricks(settings: AuthSettings) -> Auth:
         if (client := _machine(settings)) is not None:
             return MachineLogin(settings, *client)
     if not _installed():
+        name = settings.provider
         raise ConfigError(
-            f"providers.{settings.provider}: databricks-sdk is not installed, and without it only a token, or client_id and "
-            f"client_secret, will do; pip install 'llamaroute[databricks]', or set "
-            f"providers.{settings.provider}.token",
-            key=f"providers.{settings.provider}.token",
+            f"providers.{name}: databricks-sdk is not installed, and without it only a token, or client_id "
+            f"and client_secret, will do; pip install 'llamaroute[databricks]', or set "
+            f"providers.{name}.token",
+            key=f"providers.{name}.token",
         )
     return DatabricksLogin(settings)
 
