@@ -21,7 +21,7 @@ PURE = {
 INPUT_OUTPUT = {
     "transport", "client", "drivers", "streams", "arguments", "runtime", "auth", "config", "state", "control", "batch",
     "interop", "emulator", "testing",
-    "cli", "tools", "media_io", "local_models", "registry", "tokenizer", "conversation",
+    "cli", "tools", "media_io", "local_models", "registry", "tokenizer", "conversation", "racing",
 }  # fmt: skip
 
 # Room -> rooms it may import beside itself. A room that is not here may import everything pure.

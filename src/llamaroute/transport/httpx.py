@@ -323,6 +323,8 @@ class HttpxTransport:
             connection = _Connection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
+        if send.stop is not None and send.stop.listen(watch.abort):
+            watch.abort()
         try:
             response = connection.pool.handle_request(request)
         except _FAILURES as error:

@@ -49,6 +49,8 @@ class LocalTransport:
         """See `base.Transport`."""
         asked = monotonic()
         job = _submit(self.engine, send)
+        if send.stop is not None and send.stop.listen(job.cancel):
+            job.cancel()
         try:
             if not job.wait(job.started, send.total):
                 _time_out(job, "total")
