@@ -53,6 +53,25 @@ class _Left(BaseException):
     """Ends the driver of a leg that was left."""
 
 
+class _LegDriver(Driver):
+    """A driver whose open answer may be broken off by another thread, but never a connection it has given back."""
+
+    __slots__ = ("_lock", "_stop")
+
+    def __init__(
+        self, transport: Callable[[Target | None], Transport], leg: Leg, lock: threading.Lock, stop: Signal
+    ) -> None:
+        super().__init__(transport, leg.ledger)
+        self._lock = lock
+        self._stop = stop
+
+    def close(self) -> None:
+        """See `Driver.close`."""
+        with self._lock:
+            self._stop.deafen()
+        super().close()
+
+
 class _Runner:
     """A leg in a thread. Steps of all legs are taken under one lock, so that each can be left between two of them."""
 
@@ -65,12 +84,12 @@ class _Runner:
         race: Race,
     ) -> None:
         self.leg = leg
-        self.driver = Driver(transport, leg.ledger)
+        self._stop = Signal()
+        self.driver = _LegDriver(transport, leg, lock, self._stop)
         self._transport = transport
         self._lock = lock
         self._done = done
         self._race = race
-        self._stop = Signal()
         self._waits: Signal | None = None
         self._left = False
         self._reply: Reply | None = None
@@ -120,15 +139,15 @@ class _Runner:
             self._waits = op.signal
         return op
 
-    def leave(self) -> None:
+    def leave(self, *, outrun: bool) -> None:
         """Close the plan, and break off what its thread is about; or drop the answer, if it has come too late."""
         ledger = self.leg.ledger
         with self._lock:
-            self._left = ledger.outrun = True
+            self._left, ledger.outrun = True, outrun
             ledger.now = time.monotonic()
             self.leg.plan.close()
             reply = self._reply
-        self._stop.set()
+            self._stop.set()
         if self._waits is not None:
             self._waits.set()
         if reply is not None:
@@ -154,6 +173,7 @@ def race(op: Race, transport: Callable[[Target | None], Transport]) -> tuple[Rac
     score = _Score(op)
     runners = [_Runner(op.first, transport, lock, done, op)]
     winner: _Runner | None = None
+    over: Raced | None = None
     patience: float | None = op.after
     try:
         while True:
@@ -170,14 +190,14 @@ def race(op: Race, transport: Callable[[Target | None], Transport]) -> tuple[Rac
                     patience = then
                 continue
             if isinstance(outcome, Reply):
-                winner = runner
-                return score.over(runner.leg, outcome), runner.driver.response
+                winner, over = runner, score.over(runner.leg, outcome)
+                return over, runner.driver.response
             if (over := score.failed(runner.leg, outcome)) is not None:
                 return over, None
     finally:
         for runner in runners:
             if runner is not winner:
-                runner.leave()
+                runner.leave(outrun=over is not None)
 
 
 # -- tasks -------------------------------------------------------------------------------------------------------------
@@ -238,7 +258,7 @@ async def async_race(
                 winner = None if result is None else result[0].winner
                 for leg in score.legs:
                     if leg is not winner:
-                        leg.ledger.outrun = True
+                        leg.ledger.outrun = result is not None
                         scopes[id(leg)].cancel()
     finally:
         # Those that had answered before they could be told.

@@ -19,7 +19,7 @@ from .fake import AsyncFakeTransport, FakeTransport
 from .raw import PATIENCE, Connection, Play, Raw, Story, answer, body_of, stream_of, then_silence
 from .test_time import ASYNC, within
 
-SOON = {"after": 0.05, "max_extra": 1}
+SOON = {"after": 0.15, "max_extra": 1}
 """Every call may be hedged, from the first on."""
 
 
@@ -47,6 +47,12 @@ async def ask(client: Any, stream: bool, **options: Any) -> Any:
     return running.response
 
 
+def gone(server: Raw) -> bool:
+    """Whether the client closes its first connection."""
+    server.wait_for(1)
+    return server.connections[0].gone.wait(PATIENCE)
+
+
 def plain_or_stream(stream: bool, text: str = "Hello") -> bytes:
     return b"".join(stream_of(text)) if stream else answer(body_of(text))
 
@@ -64,27 +70,27 @@ async def test_the_second_answers_first(api: Api, stream: bool):
         async with api.client(boxes(slow.url, quick.url, hedge=SOON)) as client:
             with within():
                 response = await ask(client, stream)
-            assert slow.connections[0].gone.wait(PATIENCE), "the leg that was left is broken off"
+            assert gone(slow), "the leg that was left is broken off"
             assert [one.in_flight for one in client.health()] == [0, 0]
             totals = client.usage()
     assert (response.text, response.provider) == ("Hello", "b")
     assert rows(response.attempts) == [("a", None, "Abandoned"), ("b", 200, "")]
     assert "another target answered first" in response.attempts[0].error.message
-    assert response.attempts[0].seconds >= 0.04
+    assert response.attempts[0].seconds >= 0.14
     assert response.attempts[1].usage == response.usage
-    assert response.timing.first_token >= 0.05, "counted from the call's beginning"
+    assert response.timing.first_token >= 0.15, "counted from the call's beginning"
     (notice,) = [one for one in response.warnings if one.code == "hedged"]
-    assert "a:llama-4-scout had not begun to answer after 0.05 s; b:llama-4-scout was asked, too" in notice.message
+    assert "a:llama-4-scout had not begun to answer after 0.15 s; b:llama-4-scout was asked, too" in notice.message
     assert (totals.calls, totals.failed, totals.attempts, totals.abandoned) == (1, 0, 2, 1)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 async def test_the_first_answers_first_after_all(api: Api, stream: bool):
-    with Raw(later(0.3, plain_or_stream(stream))) as slow, Raw(then_silence()) as slower:
+    with Raw(later(0.5, plain_or_stream(stream))) as slow, Raw(then_silence()) as slower:
         async with api.client(boxes(slow.url, slower.url, hedge=SOON)) as client:
             with within():
                 response = await ask(client, stream)
-            assert slower.connections[0].gone.wait(PATIENCE)
+            assert gone(slower)
             with within():
                 again = await ask(client, stream)
             assert slow.accepted == 1, "the winner's connection is used again"
@@ -101,7 +107,7 @@ async def test_the_first_in_time_is_not_hedged(api: Api):
 
 async def test_one_fails_and_the_other_answers(api: Api):
     busy = answer(b'{"error": {"message": "busy"}}', "503 Busy")
-    with Raw(later(0.2, busy)) as first, Raw(later(0.4, answer(body_of()))) as second:
+    with Raw(later(0.4, busy)) as first, Raw(later(0.7, answer(body_of()))) as second:
         async with api.client(boxes(first.url, second.url, hedge=SOON)) as client:
             response = await client.chat("Hi")
     assert rows(response.attempts) == [("a", 503, "OverloadedError"), ("b", 200, "")]
@@ -118,7 +124,7 @@ async def test_the_second_leg_fails_over_too(api: Api):
 
 async def test_both_fail(api: Api):
     busy = answer(b'{"error": {"message": "busy"}}', "503 Busy")
-    with Raw(later(0.3, busy)) as first, Raw(Story([busy])) as second:
+    with Raw(later(0.5, busy)) as first, Raw(Story([busy])) as second:
         async with api.client(boxes(first.url, second.url, hedge=SOON)) as client:
             with pytest.raises(lr.AllTargetsFailedError, match=r"none of a:\S+, b:\S+ answered") as caught:
                 await client.chat("Hi")
@@ -128,22 +134,22 @@ async def test_both_fail(api: Api):
 
 async def test_an_error_that_no_other_would_avoid_ends_both(api: Api):
     wrong = answer(b'{"error": {"message": "no such field"}}', "400 Bad Request")
-    with Raw(later(0.2, wrong)) as first, Raw(then_silence()) as second:
+    with Raw(later(0.5, wrong)) as first, Raw(then_silence()) as second:
         async with api.client(boxes(first.url, second.url, hedge=SOON)) as client:
             with within(), pytest.raises(lr.InvalidRequestError) as caught:
                 await client.chat("Hi")
-            assert second.connections[0].gone.wait(PATIENCE)
+            assert gone(second)
     assert rows(caught.value.attempts) == [("a", 400, "InvalidRequestError"), ("b", None, "Abandoned")]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 async def test_one_deadline_for_both(api: Api, stream: bool):
     with Raw(then_silence()) as first, Raw(then_silence()) as second:
-        async with api.client(boxes(first.url, second.url, hedge=SOON, timeout={"total": 0.4})) as client:
-            with within(2, at_least=0.35), pytest.raises((lr.TimeoutError, lr.AllTargetsFailedError)) as caught:
+        async with api.client(boxes(first.url, second.url, hedge=SOON, timeout={"total": 0.6})) as client:
+            with within(at_least=0.5), pytest.raises((lr.TimeoutError, lr.AllTargetsFailedError)) as caught:
                 await ask(client, stream)
-            assert first.connections[0].gone.wait(PATIENCE)
-            assert second.connections[0].gone.wait(PATIENCE)
+            assert gone(first)
+            assert gone(second)
     assert {row.target[0] for row in caught.value.attempts} == {"a", "b"}
     assert all(row.error for row in caught.value.attempts)
 
@@ -152,7 +158,7 @@ async def test_calls_that_offer_tools_are_never_hedged(api: Api):
     def delete(name: str) -> None:
         """Delete a file."""
 
-    with Raw(later(0.2, answer(body_of()))) as first, Raw(Story()) as second:
+    with Raw(later(0.4, answer(body_of()))) as first, Raw(Story()) as second:
         async with api.client(boxes(first.url, second.url, hedge=SOON)) as client:
             response = await client.chat("Hi", tools=[delete])
     assert (rows(response.attempts), second.accepted) == ([("a", 200, "")], 0)
@@ -194,7 +200,7 @@ async def test_limits_and_totals_are_settled(api: Api):
 
 
 async def test_both_legs_are_paid_from_the_call_s_budget(api: Api):
-    with Raw(later(0.2, answer(body_of()))) as first, Raw(Story()) as second:
+    with Raw(later(0.4, answer(body_of()))) as first, Raw(Story()) as second:
         config = boxes(first.url, second.url, hedge=SOON)
         config["models"] = {"llama-4-scout": {"input_price": 1, "output_price": 1}}
         config["policy"] = {"budget": {"usd_per_call": 0.00015}}
@@ -209,13 +215,21 @@ async def test_both_legs_are_paid_from_the_call_s_budget(api: Api):
 async def test_cancelling_ends_both(api: Api):
     import anyio
 
+    class Watcher:
+        def attempt_ended(self, call: Any, attempt: lr.Attempt) -> None:
+            ended.append(attempt)
+
+    ended: list[lr.Attempt] = []
     with Raw(then_silence()) as first, Raw(then_silence()) as second:
-        async with api.client(boxes(first.url, second.url, hedge=SOON)) as client:
-            with within(), anyio.move_on_after(0.3) as scope:
+        config = boxes(first.url, second.url, hedge=SOON)
+        async with api.client(config, observers=[Watcher()]) as client:
+            with within(), anyio.move_on_after(0.6) as scope:
                 await client.chat("Hi")
             assert scope.cancelled_caught
-            assert first.connections[0].gone.wait(PATIENCE)
-            assert second.connections[0].gone.wait(PATIENCE)
+            assert gone(first)
+            assert gone(second)
+    assert sorted(rows(tuple(ended))) == [("a", None, "Abandoned"), ("b", None, "Abandoned")]
+    assert all("the caller went away" in one.error.message for one in ended if one.error)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -230,12 +244,12 @@ def test_ctrl_c_ends_both_legs_of_a_blocking_call():
     try:
         with Raw(then_silence()) as first, Raw(then_silence()) as second:
             with lr.Client(boxes(first.url, second.url, hedge=SOON), env={}) as client:
-                timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+                timer = threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGUSR1))
                 timer.start()
                 with within(), pytest.raises(Stop):
                     client.chat("Hi")
-                assert first.connections[0].gone.wait(PATIENCE)
-                assert second.connections[0].gone.wait(PATIENCE)
+                assert gone(first)
+                assert gone(second)
                 timer.join()
             until(lambda: not [one for one in threading.enumerate() if one.name == "llamaroute-leg"])
     finally:

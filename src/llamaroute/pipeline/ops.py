@@ -109,6 +109,10 @@ class Signal:
         self._wake = wake
         return self._set
 
+    def deafen(self) -> None:
+        """Nobody waits any more; whether it is set stays as it is."""
+        self._wake = None
+
     def clear(self) -> None:
         """Nobody waits any more, and it is not set."""
         self._wake = None
