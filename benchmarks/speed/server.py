@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from . import answers
 
@@ -55,8 +55,7 @@ class Connection(asyncio.Protocol):
         self.paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
         self.loop = asyncio.get_running_loop()
         transport.set_write_buffer_limits(high=1 << 22)
 

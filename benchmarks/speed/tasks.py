@@ -164,8 +164,7 @@ class Bench:
                 length += len(text)
             return length
 
-        if not gap:
-            self.check_stream(mode)
+        self.check_stream(mode)
         meter, length = self.repeated(mode, one if mode == "sync" else async_one, times)
         check(str(length), str(chunks * answers.DELTA))
         figures = {"cpu_us_per_chunk": meter.cpu / chunks / times / 1e3, "wall_ms": meter.wall / times / 1e6}
@@ -283,7 +282,8 @@ class Bench:
         figures: Figures = {}
         for size in sizes:
             if over == "connections":
-                cost = self.at_once(size, **options | {"n": max(options["n"], 3 * size)})["cpu_us"]
+                calls = max(3 * size, min(options["n"], 20 * size))
+                cost = self.at_once(size, **options | {"n": calls})["cpu_us"]
             elif over == "chunks":
                 cost = self.stream("async", size, times=max(1, options["n"] // size))["cpu_us_per_chunk"]
             else:
