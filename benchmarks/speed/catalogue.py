@@ -23,9 +23,8 @@ class Client:
     hide: tuple[str, ...] = ()
     """Packages it is to find missing, where the environment has them nevertheless."""
     engine: str | None = None
-    """A package it has to have imported by the end of its first call: what is measured is what is said."""
-    first: str | None = None
-    """The statements that make a program's first answer; `BASE` stands for the server. Default: the file's `Sync`."""
+    """A package it has to have imported by the end of its first call: what is measured is what is said. There are
+    engines for async only."""
 
 
 CLIENTS: Mapping[str, Client] = {
@@ -34,6 +33,7 @@ CLIENTS: Mapping[str, Client] = {
     "llamaroute": Client("llamaroute", "core", "llamaroute", "llamaroute", hide=("aiohttp",)),
     "llamaroute-aiohttp": Client("llamaroute", "aiohttp", "llamaroute with aiohttp", "aiohttp", engine="aiohttp"),
     "llamaroute-bedrock": Client("llamaroute_bedrock", "core", "llamaroute on Bedrock", "llamaroute", hide=("aiohttp",)),
+    "llamaroute-clouds": Client("llamaroute", "clouds", "llamaroute with all clouds' logins", hide=("aiohttp",)),
     "boto3": Client("boto3", "boto3", "boto3", "boto3"),
     "openai": Client("openai", "openai", "openai", "openai"),
     "huggingface_hub": Client("huggingface_hub", "huggingface_hub", "huggingface_hub", "huggingface-hub"),
@@ -42,8 +42,8 @@ CLIENTS: Mapping[str, Client] = {
     "pydantic-ai": Client("pydantic_ai", "pydantic_ai", "pydantic-ai", "pydantic-ai-slim"),
     "litellm": Client("litellm", "litellm", "litellm", "litellm"),
 }
-OPENAI_SHAPED = tuple(name for name in CLIENTS if name not in ("boto3", "llamaroute-bedrock"))
 ON_BEDROCK = ("boto3", "llamaroute-bedrock")
+OPENAI_SHAPED = tuple(name for name in CLIENTS if name not in (*ON_BEDROCK, "llamaroute-clouds"))
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Scenario:
 
     title: str
     needs: str
-    """What a client must have to take part: "sync call", "async stream"."""
+    """What a client must have to take part: "sync call", "async stream"; nothing to let all of them."""
     task: Mapping[str, Any]
-    """For worker.py."""
+    """For worker.py; `start` and `installed` are for cold.py."""
     shows: Sequence[str]
     """The figures that the report shows, the decisive one first."""
     rounds: int = 7
@@ -71,7 +71,7 @@ _CALL = ("cpu_us", "wall_us")
 _BURST = ("cpu_us_per_chunk", "wall_ms")
 _PACED = ("delay_p50_us", "cpu_us_per_chunk", "delay_p99_us")
 _AT_ONCE = ("calls_per_core_s", "wait_p50_ms", "wait_p99_ms", "peak_mib")
-_MEMORY = ("bytes_per_call", "grown_kib", "objects")
+_MEMORY = ("blocks_per_call", "bytes_per_call", "grown_kib")
 _LEAN = ("floor", "httpx", "llamaroute", "llamaroute-aiohttp", "openai", "huggingface_hub", "azure-ai-inference")
 _OURS = ("llamaroute", "llamaroute-aiohttp")
 
@@ -251,6 +251,23 @@ SCENARIOS: Mapping[str, Scenario] = {
         rounds=3,
         clients=("floor", "httpx", "llamaroute"),
         fresh=True,
+        scaled=(),
+    ),
+    "start": Scenario(
+        "From the start of a program to its first answer",
+        "",
+        _task("start"),
+        ("cpu_ms", "wall_ms"),
+        clients=tuple(name for name in CLIENTS if name != "llamaroute-bedrock"),
+        scaled=(),
+    ),
+    "installed": Scenario(
+        "What is installed",
+        "",
+        _task("installed"),
+        ("mb", "distributions"),
+        rounds=1,
+        clients=tuple(name for name in CLIENTS if name not in ("floor", "llamaroute-bedrock")),
         scaled=(),
     ),
 }

@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import figures
+from . import cold, figures
+from .processes import ROOT, environ
 from .catalogue import CLIENTS, SCENARIOS, Client, Scenario
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.json")
 Log = Callable[[str], None]
 
@@ -47,7 +47,7 @@ class Server:
             self.authority = made.certificate
             command += ["--certificate", str(made.certificate), "--key", str(made.key)]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environ()
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ()
         )
         assert self.process.stdout is not None
         self.ports: dict[str, int | None] = json.loads(self.process.stdout.readline())
@@ -63,19 +63,6 @@ class Server:
         self.process.wait(10)
         self.process.stdout.close()
         self.folder.cleanup()
-
-
-def _environ(src: Path | None = None, authority: Path | None = None) -> dict[str, str]:
-    """The environment of a process that is started: no proxies, no settings of anybody's, our certificate."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
-    environ = {key: os.environ[key] for key in kept if key in os.environ}
-    environ |= {"NO_PROXY": "*", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "AWS_EC2_METADATA_DISABLED": "true"}
-    if src is not None:
-        environ["PYTHONPATH"] = str(src)
-    if authority is not None:
-        # One for each library that reads certificates from a place of its own.
-        environ |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"), str(authority))
-    return environ
 
 
 class Pythons:
@@ -114,7 +101,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environ(src, server.authority if tls else None),
+            env=environ(src, server.authority if tls else None),
         )
         self.greeting = self._read()
 
@@ -177,6 +164,10 @@ class Bench:
         else:
             self.kept[key] = worker
 
+    @staticmethod
+    def _able(name: str, needs: str, able: Sequence[str]) -> bool:
+        return needs in able and (needs.startswith("async") or CLIENTS[name.partition("@")[0]].engine is None)
+
     def round(self, scenario: Scenario, clients: Sequence[str], scale: float = 1.0) -> dict[str, dict[str, Any]]:
         """One round; by client its figures, nothing for one that cannot take part."""
         task = dict(scenario.task)
@@ -186,10 +177,13 @@ class Bench:
         self.made += 1
         found: dict[str, dict[str, Any]] = {}
         for name in (*clients[start:], *clients[:start]):
+            if not scenario.needs:
+                found[name] = cold.FIGURES[task["task"]](*self.pythons.of(name), self.server.url())
+                continue
             with self.worker(name, scenario) as worker:
                 if "error" in worker.greeting:
                     found[name] = worker.greeting
-                elif scenario.needs in worker.greeting["able"]:
+                elif self._able(name, scenario.needs, worker.greeting["able"]):
                     found[name] = worker.ask(task)
         return found
 
