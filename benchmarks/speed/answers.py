@@ -100,9 +100,7 @@ def _chunk(data: bytes) -> bytes:
 
 
 def _stream_head(media_type: bytes) -> bytes:
-    return (
-        b"HTTP/1.1 200 OK\r\n" + _HEADERS + b"content-type: %s\r\ntransfer-encoding: chunked\r\n\r\n" % media_type
-    )
+    return b"HTTP/1.1 200 OK\r\n" + _HEADERS + b"content-type: %s\r\ntransfer-encoding: chunked\r\n\r\n" % media_type
 
 
 _NO_STAMP = "#" * STAMP

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CLIENTS", "SCENARIOS", "Client", "Scenario"]
+__all__ = ["CLIENTS", "FIGURES", "SCENARIOS", "Client", "Scenario"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Client:
 CLIENTS: Mapping[str, Client] = {
     "floor": Client("floor", "raw", "the floor"),
     "httpx": Client("httpx", "raw", "httpx alone", "httpx"),
-    "llamaroute": Client("llamaroute", "core", "llamaroute", "llamaroute", hide=("aiohttp",)),
+    "llamaroute": Client("llamaroute", "core", "llamaroute", hide=("aiohttp",)),
     "llamaroute-aiohttp": Client("llamaroute", "aiohttp", "llamaroute with aiohttp", "aiohttp", engine="aiohttp"),
-    "llamaroute-bedrock": Client("llamaroute_bedrock", "core", "llamaroute on Bedrock", "llamaroute", hide=("aiohttp",)),
+    "llamaroute-bedrock": Client("llamaroute_bedrock", "core", "llamaroute on Bedrock", hide=("aiohttp",)),
     "llamaroute-clouds": Client("llamaroute", "clouds", "llamaroute with all clouds' logins", hide=("aiohttp",)),
     "boto3": Client("boto3", "boto3", "boto3", "boto3"),
     "openai": Client("openai", "openai", "openai", "openai"),
@@ -66,6 +66,30 @@ class Scenario:
     """Numbers of the task that `--scale` multiplies."""
     better: str = "low"
 
+
+FIGURES: Mapping[str, str] = {
+    "cpu_us": "CPU of a call, µs",
+    "wall_us": "wall-clock time, µs",
+    "wall_ms": "wall-clock time, ms",
+    "wall_s": "wall-clock time, s",
+    "cpu_ms": "CPU, ms",
+    "cpu_us_per_chunk": "CPU of a chunk, µs",
+    "delay_p50_us": "delay of a delta, median, µs",
+    "delay_p99_us": "99 %, µs",
+    "delay_p50_ms": "delay of a delta, median, ms",
+    "calls_per_core_s": "calls per core second",
+    "wait_p50_ms": "wait, median, ms",
+    "wait_p99_ms": "99 %, ms",
+    "peak_mib": "most memory, MiB",
+    "kib_per_stream": "memory of a stream, KiB",
+    "blocks_per_call": "blocks kept of a call",
+    "bytes_per_call": "bytes of the process a call",
+    "grown_kib": "grown in all, KiB",
+    "mb": "MB",
+    "distributions": "distributions",
+    "growth": "growth",
+}
+"""Figures, as the report calls them; those of growth are called by their size."""
 
 _CALL = ("cpu_us", "wall_us")
 _BURST = ("cpu_us_per_chunk", "wall_ms")

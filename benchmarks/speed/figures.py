@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 Round = Mapping[str, Any]
@@ -38,12 +39,11 @@ def ratio(rounds: Rounds, client: str, over: str, figure: str) -> float | None:
 def number(value: float | None) -> str:
     """Three digits, and no exponent: 0.0123, 1.23, 123, 12,300; a dash for None."""
     if value is None:
-        return "–"
+        return "-"
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:#.3g}".rstrip(".")
+    rounded = Decimal(f"{value:#.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:f}"
 
 
 def error(rounds: Rounds, client: str) -> str | None:

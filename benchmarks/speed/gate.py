@@ -62,7 +62,7 @@ class Verdict:
 def missing(client: str) -> str | None:
     """A package without which this client cannot run here."""
     found = CLIENTS[client]
-    package = found.engine or (None if found.distribution in (None, "llamaroute") else found.file)
+    package = found.engine or (found.file if found.distribution else None)
     return package if package and importlib.util.find_spec(package) is None else None
 
 

@@ -1,6 +1,6 @@
 """Lets the clients take turns: each round runs every client once, in an order that moves on from round to round.
 
-    python -m benchmarks.speed.run                                        all of it; environments as scripts/bench makes them
+    python -m benchmarks.speed.run               all of it; in the environments that scripts/bench makes
     python -m benchmarks.speed.run --python PYTHON --clients floor,httpx,llamaroute --scenarios call_sync,burst_async
     python -m benchmarks.speed.run --python PYTHON --clients floor,llamaroute,llamaroute@../other/src
 
@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from . import cold, figures
+from .catalogue import CLIENTS, FIGURES, SCENARIOS, Client, Scenario
 from .processes import ROOT, environ
-from .catalogue import CLIENTS, SCENARIOS, Client, Scenario
 
 RESULTS = Path(__file__).with_name("results.json")
 Log = Callable[[str], None]
 
 
 class Server:
-    """The server of canned answers, in a process of its own; with `tls`, also behind a certificate made for this run."""
+    """The server of canned answers, in a process of its own; with `tls`, also behind a certificate of its own."""
 
     def __init__(self, python: str, *, tls: bool = False) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="bench-")
@@ -193,10 +192,16 @@ def gathered(rounds: Sequence[dict[str, dict[str, Any]]], clients: Sequence[str]
     return {name: [found.get(name, {}) for found in rounds] for name in clients if any(name in f for f in rounds)}
 
 
-def table(scenario: Scenario, rounds: figures.Rounds, references: Sequence[str]) -> str:
+def table(scenario: Scenario, rounds: figures.Rounds) -> str:
     """The scenario's figures, the best client first, as Markdown."""
     decisive, *others = scenario.shows
-    heads = [decisive, "least", "most", *(f"/ {name}" for name in references), *others]
+    # Some figures are below nothing, and the floor of a ratio is no floor.
+    compared = decisive not in ("growth", "blocks_per_call", "mb")
+    references = [name for name in ("floor", "httpx", "boto3") if name in rounds] if compared else []
+    if compared and not references:
+        references = list(rounds)[:1]
+    heads = [FIGURES.get(decisive, decisive), "least", "most", *(f"/ {name}" for name in references)]
+    heads += [FIGURES.get(figure, figure) for figure in others]
     lines = [f"| client | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
 
     def rank(name: str) -> float:
@@ -225,6 +230,19 @@ def machine() -> dict[str, Any]:
     }
 
 
+def versions(pythons: Pythons, clients: Sequence[str]) -> dict[str, str]:
+    """Versions of the measured distributions, each from the environment of its client."""
+    found = {}
+    for name in clients:
+        client, python, _ = pythons.of(name)
+        if client.distribution:
+            ask = f"import importlib.metadata as m; print(m.version({client.distribution!r}))"
+            asked = subprocess.run([python, "-c", ask], capture_output=True, text=True, env=environ(), check=False)
+            if asked.returncode == 0:
+                found[client.distribution] = asked.stdout.strip()
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", help="one interpreter for all clients, instead of an environment for each")
@@ -242,25 +260,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = options.scenarios.split(",")
     results = json.loads(options.out.read_text()) if options.out and options.out.exists() else {"scenarios": {}}
     results["machine"] = machine()
+    results["versions"] = {**results.get("versions", {}), **versions(pythons, wanted or list(CLIENTS))}
     server = Server(pythons.of("floor")[1], tls=any(SCENARIOS[name].tls for name in names))
     with contextlib.closing(server), Bench(pythons, server) as bench:
         for name in names:
             scenario = SCENARIOS[name]
-            clients = [
-                client for client in wanted or scenario.clients if client.partition("@")[0] in scenario.clients
-            ]
+            clients = [client for client in wanted or scenario.clients if client.partition("@")[0] in scenario.clients]
             if not clients:
                 continue
             begun = time.monotonic()
             made = [bench.round(scenario, clients, options.scale) for _ in range(options.rounds or scenario.rounds)]
             rounds = gathered(made, clients)
             results["scenarios"][name] = {"scale": options.scale, "load": os.getloadavg()[0], "rounds": rounds}
-            references = [client for client in ("floor", "httpx", "boto3") if client in rounds] or clients[:1]
-            print(f"\n## {scenario.title} ({name}, {len(made)} rounds)\n\n{table(scenario, rounds, references)}")
+            print(f"\n## {scenario.title} ({name}, {len(made)} rounds)\n\n{table(scenario, rounds)}")
             print(f"\n{time.monotonic() - begun:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
             if options.out:
                 options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

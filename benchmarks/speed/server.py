@@ -4,9 +4,9 @@
 
 Prints one line of JSON, {"http": PORT, "https": PORT or null}, and serves until its standard input is closed.
 
-The path begins with one segment of settings, `/chunks=2000,gap=1,first=20/...`: deltas of a stream, milliseconds between
-two of them (0: all at once), and milliseconds before the answer begins. Paced deltas are stamped with the time they are
-sent at, each is one write.
+The path begins with one segment of settings, `/chunks=2000,gap=1,first=20/...`: deltas of a stream, milliseconds
+between two of them (0: all at once), and milliseconds before the answer begins. Paced deltas are stamped with the time
+they are sent at, each is one write.
 
 uvloop is used where it is installed. Requests are read only as far as an answer needs.
 """
@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
         self.loop = asyncio.get_running_loop()
-        transport.set_write_buffer_limits(high=1 << 22)
+        self.transport.set_write_buffer_limits(high=1 << 22)
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -172,7 +172,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        import uvloop
+        import uvloop  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         asyncio.run(serve(tls))
     else:

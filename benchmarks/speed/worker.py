@@ -15,6 +15,7 @@ import sys
 import traceback
 from typing import Any
 
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("client")
@@ -41,7 +42,9 @@ def main() -> None:
         answer({"error": traceback.format_exc()[-2000:]})
         return
     faces = {name.lower(): getattr(module, name) for name in ("Sync", "Async") if hasattr(module, name)}
-    able = [f"{mode} {name}" for mode, face in faces.items() for name in ("call", "stream", "tools") if hasattr(face, name)]
+    able = [
+        f"{mode} {name}" for mode, face in faces.items() for name in ("call", "stream", "tools") if hasattr(face, name)
+    ]
     answer({"able": able})
     for line in sys.stdin:
         task = json.loads(line)

@@ -14,7 +14,8 @@ class Sync:
         self.client = AnyLLM.create("openai", api_key=KEY, api_base=f"{base}/v1")
 
     def call(self, prompt: str, image: str | None = None) -> str:
-        return self.client.completion(messages=messages(prompt, image), **SETTINGS).choices[0].message.content
+        answer = self.client.completion(messages=messages(prompt, image), **SETTINGS)
+        return str(answer.choices[0].message.content)
 
     def stream(self, prompt: str) -> Iterator[str]:
         for chunk in self.client.completion(messages=messages(prompt), stream=True, **SETTINGS):
@@ -28,7 +29,7 @@ class Async:
 
     async def call(self, prompt: str, image: str | None = None) -> str:
         answer = await self.client.acompletion(messages=messages(prompt, image), **SETTINGS)
-        return answer.choices[0].message.content
+        return str(answer.choices[0].message.content)
 
     async def stream(self, prompt: str) -> AsyncIterator[str]:
         async for chunk in await self.client.acompletion(messages=messages(prompt), stream=True, **SETTINGS):

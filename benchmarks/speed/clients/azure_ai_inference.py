@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from azure.core.credentials import AzureKeyCredential
 
@@ -16,7 +17,7 @@ class Sync:
         self.client = ChatCompletionsClient(f"{base}/v1", AzureKeyCredential(KEY))
 
     def call(self, prompt: str, image: str | None = None) -> str:
-        return self.client.complete(messages=messages(prompt, image), **SETTINGS).choices[0].message.content
+        return str(self.client.complete(messages=messages(prompt, image), **SETTINGS).choices[0].message.content)
 
     def stream(self, prompt: str) -> Iterator[str]:
         for chunk in self.client.complete(messages=messages(prompt), stream=True, **SETTINGS):
@@ -29,16 +30,16 @@ class Async:
         from azure.ai.inference.aio import ChatCompletionsClient
 
         self.make = lambda: ChatCompletionsClient(f"{base}/v1", AzureKeyCredential(KEY))
-        self.made: ChatCompletionsClient | None = None
+        self.made: Any = None
 
-    def client(self):  # noqa: ANN201 # the type is imported above
+    def client(self) -> Any:
         if self.made is None:
             self.made = self.make()
         return self.made
 
     async def call(self, prompt: str, image: str | None = None) -> str:
         answer = await self.client().complete(messages=messages(prompt, image), **SETTINGS)
-        return answer.choices[0].message.content
+        return str(answer.choices[0].message.content)
 
     async def stream(self, prompt: str) -> AsyncIterator[str]:
         async for chunk in await self.client().complete(messages=messages(prompt), stream=True, **SETTINGS):

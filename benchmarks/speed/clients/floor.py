@@ -153,7 +153,8 @@ class Async:
 
     async def stream(self, prompt: str) -> AsyncIterator[str]:
         connection, deltas, loop = await self.connected(), _Deltas(), asyncio.get_running_loop()
-        connection.pieces = pieces = deque()
+        pieces: deque[bytes] = deque()
+        connection.pieces = pieces
         connection.transport.write(self.requests.ready(prompt, None, True))
         while not deltas.done:
             if not pieces:

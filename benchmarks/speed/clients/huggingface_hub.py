@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 
 from .common import KEY, MAX_TOKENS, TEMPERATURE, messages
 
-_OPTIONS = {"max_tokens": MAX_TOKENS, "temperature": TEMPERATURE}
+_OPTIONS: dict[str, Any] = {"max_tokens": MAX_TOKENS, "temperature": TEMPERATURE}
 
 
 class Sync:

@@ -21,7 +21,8 @@ class _Face:
 
 class Sync(_Face):
     def call(self, prompt: str, image: str | None = None) -> str:
-        return litellm.completion(messages=messages(prompt, image), **self.options).choices[0].message.content
+        answer = litellm.completion(messages=messages(prompt, image), **self.options)
+        return str(answer.choices[0].message.content)
 
     def stream(self, prompt: str) -> Iterator[str]:
         for chunk in litellm.completion(messages=messages(prompt), stream=True, **self.options):
@@ -31,7 +32,7 @@ class Sync(_Face):
 class Async(_Face):
     async def call(self, prompt: str, image: str | None = None) -> str:
         answer = await litellm.acompletion(messages=messages(prompt, image), **self.options)
-        return answer.choices[0].message.content
+        return str(answer.choices[0].message.content)
 
     async def stream(self, prompt: str) -> AsyncIterator[str]:
         async for chunk in await litellm.acompletion(messages=messages(prompt), stream=True, **self.options):

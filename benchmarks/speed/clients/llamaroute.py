@@ -7,7 +7,8 @@ from typing import Any
 
 import llamaroute as lr
 
-from .common import KEY, MAX_TOKENS, MODEL, TEMPERATURE
+from ..answers import MODEL
+from .common import KEY, MAX_TOKENS, TEMPERATURE
 
 _OPTIONS: Any = {"max_tokens": MAX_TOKENS, "temperature": TEMPERATURE}
 
