@@ -32,7 +32,7 @@ CLIENTS: Mapping[str, Client] = {
     "httpx": Client("httpx", "raw", "httpx alone", "httpx"),
     "llamaroute": Client("llamaroute", "core", "llamaroute", hide=("aiohttp",)),
     "llamaroute-aiohttp": Client("llamaroute", "aiohttp", "llamaroute with aiohttp", "aiohttp", engine="aiohttp"),
-    "llamaroute-bedrock": Client("llamaroute_bedrock", "core", "llamaroute on Bedrock", hide=("aiohttp",)),
+    "llamaroute-bedrock": Client("llamaroute_bedrock", "clouds", "llamaroute on Bedrock", hide=("aiohttp",)),
     "llamaroute-clouds": Client("llamaroute", "clouds", "llamaroute with all clouds' logins", hide=("aiohttp",)),
     "boto3": Client("boto3", "boto3", "boto3", "boto3"),
     "openai": Client("openai", "openai", "openai", "openai"),

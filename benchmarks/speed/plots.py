@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from . import figures
 from .catalogue import CLIENTS, SCENARIOS
@@ -50,23 +53,45 @@ def _bars(axes: Axes, results: Mapping[str, Any], scenario: str, figure: str, un
     )
     axes.bar_label(bars, [figures.number(found[name]) for name in names], padding=2, fontsize=8)
     axes.set_xscale("log")
-    axes.margins(x=0.25)
+    _plain(axes.xaxis)
+    if found:
+        axes.set_xlim(_power(min(found.values()), math.floor), 3 * max(found.values()))
     axes.set_title(f"{title}, {unit}", loc="left")
+
+
+def _plain(axis: Axis) -> None:
+    """Powers of ten, written out, and no marks between them."""
+    axis.set_major_locator(LogLocator(10))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+
+
+def _power(value: float, rounded: Callable[[float], int]) -> float:
+    """The power of ten below (`math.floor`) or above (`math.ceil`), where the scale begins or ends."""
+    return 10.0 ** rounded(math.log10(value))
 
 
 def _lines(axes: Axes, results: Mapping[str, Any], scenario: str, label: str, unit: str) -> None:
     """Cost by size, a line for each client."""
     rounds = _rounds(results, scenario)
+    seen: list[float] = []
     for name in rounds:
         sizes = [size for size in SCENARIOS[scenario].task["sizes"] if figures.values(rounds, name, str(size))]
-        costs = [figures.median(rounds, name, str(size)) for size in sizes]
-        style = "--" if name == "llamaroute-aiohttp" else "-"
+        costs = [figures.median(rounds, name, str(size)) or math.nan for size in sizes]
+        if not sizes:
+            continue
+        seen += costs
+        style = "--" if name in ("llamaroute-aiohttp", "httpx") else "-"
         axes.plot(sizes, costs, style, marker="o", markersize=3, color=_colour(name), label=CLIENTS[name].title)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain(axes.xaxis)
+    _plain(axes.yaxis)
     axes.set_xlabel(label)
     axes.set_title(unit, loc="left")
-    axes.legend(fontsize=7)
+    if seen:
+        axes.set_ylim(_power(min(seen), math.floor), _power(max(seen), math.ceil))
+        axes.legend(fontsize=7)
 
 
 def _pair(

@@ -96,7 +96,9 @@ def _reached(targets: Sequence[Target], scenarios: Mapping[str, Any]) -> str:
 
 
 def _best_peer(target: Target, rounds: figures.Rounds) -> str:
-    """The best that another client made of the same figure in the same rounds."""
+    """The best that another client made of the same figure in the same rounds; what is installed has no peers."""
+    if target.scenario == "installed":
+        return ""
     peers = [
         name
         for name in rounds

@@ -19,8 +19,9 @@ import os
 import platform
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from .catalogue import CLIENTS, FIGURES, SCENARIOS, Client, Scenario
 from .processes import ROOT, environ
 
 RESULTS = Path(__file__).with_name("results.json")
-Log = Callable[[str], None]
+PATIENCE = 900.0
+"""Seconds one client may take for one round."""
 
 
 class Server:
@@ -116,7 +118,13 @@ class Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             return {"error": "the process ended"}
-        return self._read()
+        # A call that never ends ends with its process.
+        patience = threading.Timer(PATIENCE, self.process.kill)
+        patience.start()
+        try:
+            return self._read()
+        finally:
+            patience.cancel()
 
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
@@ -133,8 +141,8 @@ class Worker:
 class Bench:
     """Runs scenarios; keeps processes that may be kept. Use in a `with` block."""
 
-    def __init__(self, pythons: Pythons, server: Server, log: Log = print) -> None:
-        self.pythons, self.server, self.log = pythons, server, log
+    def __init__(self, pythons: Pythons, server: Server) -> None:
+        self.pythons, self.server = pythons, server
         self.kept: dict[tuple[str, bool], Worker] = {}
         self.made = 0
 
