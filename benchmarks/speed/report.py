@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,11 @@ def _measured_on(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
     scales = {found["scale"] for found in results["scenarios"].values()}
     scaled = "" if scales == {1.0} else " Some scenarios were run with less work than they have by default (`--scale`)."
-    return (
+    return textwrap.fill(
         f"Measured on {machine['day']}: Python {machine['python']}, {machine['system']}, {machine['cores']} shared"
-        f" cores, loopback. {versions}.{scaled}"
+        f" cores, loopback. {versions}.{scaled}",
+        118,
+        break_on_hyphens=False,
     )
 
 

@@ -200,6 +200,11 @@ def gathered(rounds: Sequence[dict[str, dict[str, Any]]], clients: Sequence[str]
     return {name: [found.get(name, {}) for found in rounds] for name in clients if any(name in f for f in rounds)}
 
 
+def _without_trace(found: dict[str, Any]) -> dict[str, Any]:
+    """An error by its last line: the rest names places of this machine, and is not for the report."""
+    return {"error": found["error"].strip().splitlines()[-1]} if "error" in found else found
+
+
 def table(scenario: Scenario, rounds: figures.Rounds) -> str:
     """The scenario's figures, the best client first, as Markdown."""
     decisive, *others = scenario.shows
@@ -278,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 continue
             begun = time.monotonic()
             made = [bench.round(scenario, clients, options.scale) for _ in range(options.rounds or scenario.rounds)]
-            rounds = gathered(made, clients)
+            rounds = {client: [*map(_without_trace, found)] for client, found in gathered(made, clients).items()}
             results["scenarios"][name] = {"scale": options.scale, "load": os.getloadavg()[0], "rounds": rounds}
             print(f"\n## {scenario.title} ({name}, {len(made)} rounds)\n\n{table(scenario, rounds)}")
             print(f"\n{time.monotonic() - begun:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
