@@ -86,11 +86,13 @@ class Api:
     """What a test is given: `api.client(config)` makes a client of the flavour under test."""
 
     def __init__(self, flavour: str) -> None:
-        self.flavour = flavour
+        self.flavour, _, engine = flavour.partition("-")
+        self.engine = engine or "httpx"
         self.is_async = flavour != "sync"
 
     def client(self, config: Any, **options: Any) -> Any:
         options.setdefault("env", {})
+        options.setdefault("transport", self.engine)
         return lr.AsyncClient(config, **options) if self.is_async else SyncClient(config, **options)
 
     def run(self, test: Coroutine[Any, Any, Any]) -> Any:

@@ -21,7 +21,7 @@ def _quick_collection() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=["sync", "asyncio", "trio"])
+@pytest.fixture(params=["asyncio-aiohttp"])
 def api(request: pytest.FixtureRequest, _quick_collection: None) -> Iterator[Api]:
     yield Api(request.param)
     gc.collect()  # what was left open is noticed here, in the test that left it (warnings are errors)
