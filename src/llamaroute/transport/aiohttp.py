@@ -77,6 +77,7 @@ _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+").fullmatch
 _VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?").fullmatch
 
 _url = lru_cache(maxsize=256)(Url)
+_lower = lru_cache(maxsize=256)(str.lower)
 
 
 class _TimeIsUp(Exception):
@@ -420,9 +421,10 @@ class _Link:
         finally:
             self._wake = None
         headers: dict[str, str] = {}
-        for raw, value in message.raw_headers:
-            name = raw.decode("latin-1").lower()
-            text = value.decode("latin-1")
+        for key, value in message.headers.items():
+            name = _lower(key)
+            # The parser keeps these texts as long as the answer is open, so they are not made anew.
+            text = value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
             headers[name] = f"{headers[name]}, {text}" if name in headers else text
         self._content = content
         return message.code, headers, content
@@ -442,21 +444,16 @@ class _Link:
                 break  # reading says why
             self._transport.write(part)
 
-    async def wait(self, content: aiohttp.StreamReader, until: float, phase: Phase) -> bytes:
-        """Wait for more of an answer's body; `b""` at its end. Raises what `fail` understands."""
+    def waiting(self, content: aiohttp.StreamReader, until: float, phase: Phase) -> None:
+        """Somebody waits for more of an answer's body. Raises when the moment has passed already."""
         self._until, self.phase = _sooner(until, phase, self.total)
-        self._expect(content.set_exception)
-        try:
-            return await content.readany()
-        finally:
-            self._wake = None
-
-    def left(self, until: float, phase: Phase) -> None:
-        """Raises when the moment has passed already."""
-        now = monotonic()
-        if until <= now or (self.total is not None and self.total <= now):
-            self._until, self.phase = _sooner(until, phase, self.total)
+        if self._until <= monotonic():
             raise out_of_time(self.phase, self.url.place)
+        self._expect(content.set_exception)
+
+    def relax(self) -> None:
+        """Nobody waits any more."""
+        self._wake = None
 
     def _expect(self, wake: Callable[[Exception], object]) -> None:
         """From now on, `wake` is called when the moment has come."""
@@ -572,40 +569,36 @@ class AiohttpResponse:
 
     async def read(self, until: float, phase: Phase) -> bytes:
         """See `base.AsyncResponse`."""
-        while True:
-            data = await self._next(until, phase)
-            if self._inflate is None:
-                return data
-            try:
+        link, content = self._link, self._content
+        if link is None:
+            raise ConnectionError("the answer is closed", phase=phase)
+        link.waiting(content, until, phase)
+        try:
+            while True:
+                if (broken := content.exception()) is not None:
+                    # What came before the break comes first; the reader would keep it to itself.
+                    self._broken = self._broken or broken
+                    content.set_exception(None)  # type: ignore[arg-type]
+                data = content.read_nowait()
+                if not data and not content.at_eof():
+                    if self._broken is not None:
+                        link.fail(self._broken)
+                    try:
+                        data = await content.readany()
+                    except Exception as error:
+                        if isinstance(error, _TimeIsUp) or content.exception() is None:
+                            link.fail(error)
+                        continue
+                if self._inflate is None:
+                    return data
                 if not data:
                     return bytes(self._inflate.flush())
                 if data := self._inflate.decompress(data):
                     return bytes(data)
-            except zlib.error as error:
-                raise ProtocolError(f"the host's compressed answer is broken: {error}") from None
-
-    async def _next(self, until: float, phase: Phase) -> bytes:
-        """All that has come, else the next that comes; `b""` at the end."""
-        link, content = self._link, self._content
-        if link is None:
-            raise ConnectionError("the answer is closed", phase=phase)
-        link.left(until, phase)
-        while True:
-            if (broken := content.exception()) is not None:
-                # What came before the break comes first; the reader would keep it to itself.
-                self._broken = self._broken or broken
-                content.set_exception(None)  # type: ignore[arg-type]
-            if data := content.read_nowait():
-                return data
-            if self._broken is not None:
-                link.fail(self._broken)
-            if content.at_eof():
-                return b""
-            try:
-                return await link.wait(content, until, phase)
-            except Exception as error:
-                if isinstance(error, _TimeIsUp) or content.exception() is None:
-                    link.fail(error)
+        except zlib.error as error:
+            raise ProtocolError(f"the host's compressed answer is broken: {error}") from None
+        finally:
+            link.relax()
 
     async def aclose(self) -> None:
         """See `base.AsyncResponse`."""
