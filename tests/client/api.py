@@ -11,6 +11,10 @@ from typing import Any, Self
 
 import llamaroute as lr
 
+ASYNC = ("asyncio", "asyncio-aiohttp", "trio")
+FLAVOURS = ("sync", *ASYNC)
+"""Clients a test runs on. Those of asyncio and trio have the httpx engine; `asyncio-aiohttp` has the other one."""
+
 
 class SyncStream:
     """A blocking stream, or a blocking run of tools, with an async face."""

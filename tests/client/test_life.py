@@ -23,7 +23,7 @@ import llamaroute as lr
 from llamaroute import client as client_module
 from llamaroute.emulator import Emulator
 
-from .api import Api, box
+from .api import ASYNC, Api, box
 from .raw import PATIENCE, STREAM_HEAD, Raw, Story, answer, body_of, chunk, delta, stream_of, then_silence
 
 pytestmark = pytest.mark.usefixtures("plain_children")
@@ -53,7 +53,7 @@ def test_one_client_for_16_threads():
         assert client.usage().calls == 128
 
 
-@pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
+@pytest.mark.parametrize("api", ASYNC, indirect=True)
 async def test_one_client_for_64_tasks(api: Api):
     import anyio
 
@@ -72,7 +72,7 @@ async def test_one_client_for_64_tasks(api: Api):
     assert texts == {number: [f"{number}-{turn}" for turn in range(4)] for number in range(64)}
 
 
-@pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
+@pytest.mark.parametrize("api", ASYNC, indirect=True)
 async def test_streams_side_by_side(api: Api):
     import anyio
 
