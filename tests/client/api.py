@@ -92,6 +92,8 @@ class Api:
     def __init__(self, flavour: str) -> None:
         self.flavour, _, engine = flavour.partition("-")
         self.engine = engine or "httpx"
+        if engine:
+            import llamaroute.transport.aiohttp  # noqa: F401  (it takes longer than some tests' calls may)
         self.is_async = flavour != "sync"
 
     def client(self, config: Any, **options: Any) -> Any:

@@ -54,14 +54,15 @@ if TYPE_CHECKING:
 
 __all__ = ["AiohttpTransport"]
 
-_SUPPORTED = ((3, 12), (3, 14))
-"""First and last release of aiohttp that the tests have passed with."""
+_SUPPORTED = "3.14."
+"""Releases of aiohttp that this was tested with; pyproject.toml names the same."""
 
-if not _SUPPORTED[0] <= tuple(map(int, aiohttp.__version__.split(".")[:2])) <= _SUPPORTED[1]:
-    raise ImportError(f"aiohttp {aiohttp.__version__} is not known here")
+if not aiohttp.__version__.startswith(_SUPPORTED):
+    raise ImportError(f"aiohttp {aiohttp.__version__} is installed, and {_SUPPORTED}x is needed")
 
 _MAX_HEAD = 100 << 10
 """Bytes that a line of an answer's head may have; what the other engine takes for all of them."""
+_MAX_HEADERS = 1000
 _BUFFER = 64 << 10
 """Bytes of an answer that wait to be read before the host is held back; twice as many at most, and what one read from
 the socket brings."""
@@ -264,7 +265,7 @@ class _Pool:
         link.since = now = monotonic()
         stack = self._idle.setdefault(origin, deque())
         stack.append(link)
-        while len(stack) > MAX_IDLE or now - stack[0].since > KEEP_ALIVE:
+        while len(stack) > MAX_IDLE or (stack and now - stack[0].since > KEEP_ALIVE):
             stack.popleft().abort()
 
     async def connect(self, url: Url, way: _Way, verify: bool | str, send: Send, started: float) -> _Link:
@@ -410,6 +411,7 @@ class _Link:
             read_bufsize=_BUFFER,
             max_line_size=_MAX_HEAD,
             max_field_size=_MAX_HEAD,
+            max_headers=_MAX_HEADERS,
         )
         self._send(head, request)
         self._expect(protocol.set_exception)
@@ -466,9 +468,11 @@ class _Link:
     def _ring_later(self) -> None:
         self._rings = self._until
         # Not every event loop has the clock of `monotonic`, or its precision.
-        self._timer = self._loop.call_at(self._loop.time() + self._until - monotonic(), self._ring)
+        # An answer that is forgotten is not held by its timer.
+        self._timer = self._loop.call_at(self._loop.time() + self._until - monotonic(), _ring, weakref.ref(self))
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """The timer rings."""
         self._timer = None
         if self._wake is None:
             return
@@ -530,6 +534,11 @@ class _Link:
 def _abort(connection: Connection, transport: asyncio.Transport) -> None:
     transport.abort()
     connection.close()
+
+
+def _ring(link: weakref.ref[_Link]) -> None:
+    if (known := link()) is not None:
+        known.ring()
 
 
 def _lost(link: weakref.ref[_Link], closed: asyncio.Future[None]) -> None:
