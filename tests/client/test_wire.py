@@ -206,12 +206,13 @@ async def test_a_reset_in_a_stream_interrupts_it(api: Api):
     assert caught.value.phase == "idle"
 
 
-async def test_nobody_listens(api: Api):
+@pytest.mark.parametrize("timeout", [None, 3])
+async def test_nobody_listens(api: Api, timeout: float | None):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with api.client(box(f"http://127.0.0.1:{port}/v1")) as client:
         with pytest.raises(lr.ConnectionError) as caught:
-            await client.chat("Hi", retry=1)
+            await client.chat("Hi", retry=1, timeout=timeout)
     assert isinstance(caught.value, ConnectionError)
     assert caught.value.phase == "connect"
     assert caught.value.attempts[0].phase == "connect"
@@ -284,6 +285,17 @@ async def test_many_headers(api: Api):
     with Raw(once(answer(body_of(), **headers))) as server:
         async with api.client(box(server.url)) as client:
             assert (await client.chat("Hi", retry=1)).text == "Hello"
+
+
+async def test_an_address_of_ipv6(api: Api):
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with Raw(Story(), listener=listener) as server:
+        async with api.client(box(f"http://[::1]:{server.port}/v1")) as client:
+            assert (await client.chat("Hi", retry=1)).text == "Hello"
+    assert server.requests[0].all("host") == [f"[::1]:{server.port}"]
 
 
 # -- connections ------------------------------------------------------------------------------------------------------

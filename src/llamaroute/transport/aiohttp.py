@@ -272,6 +272,7 @@ class _Pool:
         """A new connection, within what the request allows."""
         scheme, host, port = url.origin
         address = send.address if way.proxy is None else None  # the proxy looks the host up itself
+        place = address or host
         tls: Any = True
         if url.secure:
             from .httpx import tls as context
@@ -284,7 +285,7 @@ class _Pool:
                 # Only where to connect to is looked at.
                 request = aiohttp.ClientRequest(
                     "GET",
-                    URL.build(scheme=scheme, host=address or host, port=port, encoded=True),
+                    URL.build(scheme=scheme, host=f"[{place}]" if ":" in place else place, port=port, encoded=True),
                     loop=self.loop,
                     ssl=tls,
                     server_hostname=host if address else None,

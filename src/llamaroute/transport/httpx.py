@@ -175,6 +175,8 @@ def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
         raise ProtocolError(f"{host} does not speak HTTP as it should: {text}", phase=phase) from None
     if isinstance(error, httpcore.ProxyError):
         raise ConnectionError(f"the proxy to {host} refused: {text}", phase="connect") from None
+    if not watch.sent:  # the whole call's end may have been sooner than that of connecting
+        phase = "connect"
     what = "cannot connect to" if phase == "connect" else "lost the connection to"
     raise ConnectionError(f"{what} {host}: {text}", phase=phase) from None
 
