@@ -23,7 +23,7 @@ from ..types.events import (
     UsageReported,
 )
 from ..types.parts import Text, ToolCall
-from ..types.response import ChatResponse, FinishReason, Notice, ResponsePart, TokenLogprob, Usage
+from ..types.response import ChatResponse, FinishReason, Notice, ResponsePart, TokenLogprob, Usage, response_of
 from ..types.tools import parse_arguments
 
 __all__ = ["Accumulator", "CallAssembler", "fold"]
@@ -201,7 +201,7 @@ class Accumulator:
                 parts.append(call)
                 calls.append(call)
         created = self.created
-        return ChatResponse.model_construct(
+        return response_of(
             id=self.id,
             text="".join(part.text for part in parts if isinstance(part, Text)),
             reasoning="".join(self._reasoning),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 __all__ = ["Allowance", "limits_left", "request_id", "retry_after"]
@@ -56,6 +57,8 @@ class Allowance(NamedTuple):
     """Seconds until all of it, or at the latest until more of it, is there again; None where nothing says so."""
 
 
+_left = lru_cache(maxsize=256)(lambda name: _LEFT.fullmatch(name))
+"""The same few names come with every answer."""
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _LEFT = re.compile(
     r"(?:x-)?ratelimit-remaining(?:-(?P<kind>requests|tokens))?"
@@ -78,13 +81,17 @@ def limits_left(headers: Mapping[str, str]) -> tuple[Allowance, ...]:
 
     https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.html
     """
-    return tuple(_drafts(headers)) + tuple(_per_header(headers))
+    said = [name for name in headers if "ratelimit" in name]
+    if not said:
+        return ()  # most hosts
+    drafts = tuple(_drafts(headers)) if "ratelimit" in headers else ()
+    return drafts + tuple(_per_header(said, headers))
 
 
-def _per_header(headers: Mapping[str, str]) -> Iterator[Allowance]:
-    for name, value in headers.items():
-        found = _LEFT.fullmatch(name)
-        if found is None or (remaining := _whole(value)) is None:
+def _per_header(names: Iterable[str], headers: Mapping[str, str]) -> Iterator[Allowance]:
+    for name in names:
+        found = _left(name)
+        if found is None or (remaining := _whole(headers[name])) is None:
             continue
         plain = name.removeprefix("x-")
         if plain != name and plain in headers:  # said twice; the one without `x-` brings the reset along
@@ -131,6 +138,7 @@ def _reset(value: str | None, headers: Mapping[str, str]) -> float | None:
     return left if 0 <= left < 1e9 else None
 
 
+_PLAIN = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 _DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|us|µs|ns|h|m|s|d)")
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -138,9 +146,11 @@ _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6
 def _duration(value: str | None) -> float | None:
     """`6m0s`, `52ms`, `1.5s`, or a number of seconds."""
     text = (value or "").strip()
-    if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", text, re.ASCII):
+    if not text:
+        return None
+    if _PLAIN.fullmatch(text):
         return float(text)
-    if not text or _DURATION.sub("", text):
+    if _DURATION.sub("", text):
         return None
     return round(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)), 9)
 
