@@ -57,13 +57,13 @@ class Allowance(NamedTuple):
     """Seconds until all of it, or at the latest until more of it, is there again; None where nothing says so."""
 
 
-_left = lru_cache(maxsize=256)(lambda name: _LEFT.fullmatch(name))
-"""The same few names come with every answer."""
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _LEFT = re.compile(
     r"(?:x-)?ratelimit-remaining(?:-(?P<kind>requests|tokens))?"
     r"(?:-(?P<part>prompt|generated|second|minute|hour|day))?"
 )
+_left = lru_cache(maxsize=256)(_LEFT.fullmatch)
+"""The same few names come with every answer."""
 _ITEM = re.compile(r"\s*\"?([^\";,]*)\"?((?:\s*;\s*[a-z]+=(?:\"[^\"]*\"|[^;,\"\s]+))*)")
 _UNLIMITED = 2**53
 """One host says 9223372036854767616 tokens a minute (recorded through Hugging Face's router)."""
