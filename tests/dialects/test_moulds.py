@@ -60,19 +60,42 @@ STREAMS: dict[str, list[bytes]] = {
     "half a letter": [*PLAIN, content("é".encode()[:1]), content(b"x")],
     "control characters": [*PLAIN, content(b"a\tb"), content(b"a\x00b")],
     "quotes in the text": [*PLAIN, content(b'","x":"'), content(b'"}}],"error":{"message":"')],
-    "text that closes and begins anew": [*PLAIN, content(b'a"},"finish_reason":"length"},{"index":1,"delta":{"content":"b')],
+    "text that closes and begins anew": [
+        *PLAIN,
+        content(b'a"},"finish_reason":"length"},{"index":1,"delta":{"content":"b'),
+    ],
     "a finish between": [*PLAIN, chunk({"content": "end"}, finish_reason="length"), *PLAIN],
-    "usage in each": [json.dumps({"id": "1", "choices": [{"delta": {"content": w}}], "usage": {"prompt_tokens": 1, "completion_tokens": n}}).encode() for n, w in enumerate("abcdef")],
-    "the same usage in each": [json.dumps({"choices": [{"delta": {"content": w}}], "usage": {"prompt_tokens": 1}}).encode() for w in "abcdef"],
+    "usage in each": [
+        json.dumps(
+            {"id": "1", "choices": [{"delta": {"content": w}}], "usage": {"prompt_tokens": 1, "completion_tokens": n}}
+        ).encode()
+        for n, w in enumerate("abcdef")
+    ],
+    "the same usage in each": [
+        json.dumps({"choices": [{"delta": {"content": w}}], "usage": {"prompt_tokens": 1}}).encode() for w in "abcdef"
+    ],
     "padding": [chunk({"content": "word"}, p="x" * n) for n in range(9)],
     "reasoning": [chunk({"reasoning_content": w}) for w in "abc"],
     "reasoning beside text": [chunk({"content": w, "reasoning_content": "same"}) for w in "abc"],
     "refusal": [chunk({"content": None, "refusal": w}) for w in "abc"],
-    "refusal that is the text of another choice": [json.dumps({"choices": [{"index": 0, "delta": {"refusal": r}}, {"index": 1, "delta": {"content": c}}]}).encode() for r, c in ("xx", "xy", "xz")],
-    "two choices": [json.dumps({"choices": [{"index": 0, "delta": {"content": a}}, {"index": 1, "delta": {"content": b}}]}).encode() for a, b in ("ab", "cd", "ab", "xb")],
+    "refusal that is the text of another choice": [
+        json.dumps({"choices": [{"index": 0, "delta": {"refusal": r}}, {"index": 1, "delta": {"content": c}}]}).encode()
+        for r, c in ("xx", "xy", "xz")
+    ],
+    "two choices": [
+        json.dumps({"choices": [{"index": 0, "delta": {"content": a}}, {"index": 1, "delta": {"content": b}}]}).encode()
+        for a, b in ("ab", "cd", "ab", "xb")
+    ],
     "parts": [chunk({"content": [{"type": "text", "text": w}]}) for w in "abc"],
-    "two parts": [chunk({"content": [{"type": "text", "text": a}, {"type": "text", "text": b}]}) for a, b in (("a", ""), ("b", ""), ("b", "c"))],
-    "a number": [*PLAIN, b'{"id":"1","choices":[{"index":0,"delta":{"content":5},"finish_reason":null}]}', content(b"x")],
+    "two parts": [
+        chunk({"content": [{"type": "text", "text": a}, {"type": "text", "text": b}]})
+        for a, b in (("a", ""), ("b", ""), ("b", "c"))
+    ],
+    "a number": [
+        *PLAIN,
+        b'{"id":"1","choices":[{"index":0,"delta":{"content":5},"finish_reason":null}]}',
+        content(b"x"),
+    ],
     "logprobs": [chunk({"content": w}, logprobs={"content": [{"token": w, "logprob": -1}]}) for w in "abc"],
     "a key written with an escape": [content(w).replace(b"content", rb"c\u006fntent") for w in (b"a", b"b")],
     "the key twice": [content(w).replace(b'"content"', b'"content":"x","content"') for w in (b"a", b"b", b"x")],
@@ -82,9 +105,11 @@ STREAMS: dict[str, list[bytes]] = {
     "after the end": [*PLAIN, LAST, b"[DONE]", *PLAIN],
     "native": [b'{"response":"%s","p":"ab"}' % w for w in (b"a", b"b", rb"\"", b"", b"c")],
     "native, a number": [b'{"response":"5","p":"x"}', b'{"response":5,"p":"5"}', b'{"response":6,"p":"5"}'],
-    "native, with usage": [b'{"response":"%s","usage":{"completion_tokens":%d}}' % (w, n) for n, w in enumerate((b"a", b"b", b"c"))],
+    "native, with usage": [
+        b'{"response":"%s","usage":{"completion_tokens":%d}}' % (w, n) for n, w in enumerate((b"a", b"b", b"c"))
+    ],
     "hybrid": [b'{"response":"%s","choices":[{"delta":{"content":"%s"}}]}' % (w, w) for w in (b"a", b"b", b"b", b"c")],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("make", [openai, workers])
