@@ -43,7 +43,7 @@ class CallAssembler:
         self._by_key: dict[object, int] = {}
 
     def __bool__(self) -> bool:
-        return any(call.named for call in self._calls)  # a call that never got a name is none
+        return bool(self._calls) and any(call.named for call in self._calls)  # a call that never got a name is none
 
     def piece(self, key: object, id: str | None, name: str | None, arguments: str | None) -> Iterator[DecoderEvent]:
         """A piece of the call that the host knows as `key`; empty pieces of unknown calls say nothing."""

@@ -318,8 +318,9 @@ def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
         yield Notice("empty_answer", "the host answered with no choice at all", "text")
     yield from calls.done()
     results = choice.get("content_filter_results") if choice is not None else None
-    if filtered := [*prompt_filters(payload), *stopped_by(results)]:
-        yield filter_notice(filtered)
+    if results or "prompt_filter_results" in payload:
+        if filtered := [*prompt_filters(payload), *stopped_by(results)]:
+            yield filter_notice(filtered)
     if usage := usage_in(payload):
         yield UsageReported(usage_of(usage))
     yield Finished(finish_reason(finish, bool(calls)), finish)
@@ -377,8 +378,11 @@ def usage_in(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
     usage = chunk.get("usage")
     if not usage and isinstance(groq := chunk.get("x_groq"), dict):
         usage = groq.get("usage")
-    counts = isinstance(usage, dict) and any(usage.get(name) is not None for name in _COUNTS)
-    return usage if counts else None
+    if usage and isinstance(usage, dict):
+        for name in _COUNTS:
+            if usage.get(name) is not None:
+                return usage
+    return None
 
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -529,7 +533,8 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 
 def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_NUMBER:
+    kind = type(value)
+    if (kind is not int and kind is not float) or not abs(value) < MAX_NUMBER:
         return None
     return float(value)
 

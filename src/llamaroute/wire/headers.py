@@ -62,8 +62,6 @@ _LEFT = re.compile(
     r"(?:x-)?ratelimit-remaining(?:-(?P<kind>requests|tokens))?"
     r"(?:-(?P<part>prompt|generated|second|minute|hour|day))?"
 )
-_left = lru_cache(maxsize=256)(_LEFT.fullmatch)
-"""The same few names come with every answer."""
 _ITEM = re.compile(r"\s*\"?([^\";,]*)\"?((?:\s*;\s*[a-z]+=(?:\"[^\"]*\"|[^;,\"\s]+))*)")
 _UNLIMITED = 2**53
 """One host says 9223372036854767616 tokens a minute (recorded through Hugging Face's router)."""
@@ -90,21 +88,46 @@ def limits_left(headers: Mapping[str, str]) -> tuple[Allowance, ...]:
 
 def _per_header(names: Iterable[str], headers: Mapping[str, str]) -> Iterator[Allowance]:
     for name in names:
-        found = _left(name)
-        if found is None or (remaining := _whole(headers[name])) is None:
+        said = _names(name)
+        if said is None or (remaining := _whole(headers[name])) is None:
             continue
-        plain = name.removeprefix("x-")
-        if plain != name and plain in headers:  # said twice; the one without `x-` brings the reset along
+        if said.plain != name and said.plain in headers:  # said twice; the one without `x-` brings the reset along
             continue
-        window = _WINDOWS.get(found["part"] or "")
-        if found["part"] == "minute" and found["kind"] is None and "ratelimit-remaining" in headers:
+        if said.minute and "ratelimit-remaining" in headers:
             continue
-        reset = _reset(headers.get(name.replace("remaining", "reset")), headers)
+        reset = _reset(headers.get(said.reset), headers)
         if not reset:
-            period = _duration(headers.get(name.replace("remaining", "renewalperiod")))
-            reset = period or window or reset
-        limit = _whole(headers.get(name.replace("remaining", "limit")))
-        yield Allowance("tokens" if found["kind"] == "tokens" else "requests", limit, remaining, reset)
+            reset = _duration(headers.get(said.period)) or said.window or reset
+        yield Allowance(said.kind, _whole(headers.get(said.limit)), remaining, reset)
+
+
+class _Names(NamedTuple):
+    """A header that says what is left, and what others about the same limit are called."""
+
+    kind: Literal["requests", "tokens"]
+    plain: str
+    minute: bool
+    """It says neither what is counted nor anything but that it is about a minute."""
+    window: float | None
+    reset: str
+    period: str
+    limit: str
+
+
+@lru_cache(maxsize=256)  # the same few names come with every answer
+def _names(name: str) -> _Names | None:
+    found = _LEFT.fullmatch(name)
+    if found is None:
+        return None
+    return _Names(
+        "tokens" if found["kind"] == "tokens" else "requests",
+        name.removeprefix("x-"),
+        found["part"] == "minute" and found["kind"] is None,
+        _WINDOWS.get(found["part"] or ""),
+        name.replace("remaining", "reset"),
+        name.replace("remaining", "renewalperiod"),
+        name.replace("remaining", "limit"),
+    )
 
 
 def _drafts(headers: Mapping[str, str]) -> Iterator[Allowance]:
@@ -138,8 +161,8 @@ def _reset(value: str | None, headers: Mapping[str, str]) -> float | None:
     return left if 0 <= left < 1e9 else None
 
 
-_PLAIN = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 _DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|us|µs|ns|h|m|s|d)")
+_ONE = re.compile(rf"{_DURATION.pattern}?", re.ASCII)
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
@@ -148,8 +171,8 @@ def _duration(value: str | None) -> float | None:
     text = (value or "").strip()
     if not text:
         return None
-    if _PLAIN.fullmatch(text):
-        return float(text)
+    if one := _ONE.fullmatch(text):
+        return round(float(one[1]) * _UNITS.get(one[2], 1.0), 9)
     if _DURATION.sub("", text):
         return None
     return round(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)), 9)
