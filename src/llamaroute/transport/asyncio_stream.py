@@ -16,6 +16,7 @@ from typing import Any
 
 import httpcore
 
+from .chunks import Chunks
 from .deadline import SocketOption, Together, Watch
 
 __all__ = ["AsyncioBackend", "is_asyncio"]
@@ -180,22 +181,26 @@ class _AsyncioStream(httpcore.AsyncNetworkStream):
         self._wire = wire
         self._watch = watch
         self._together = Together()
+        self._chunks = Chunks()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         wire = self._wire
         if rest := self._together.rest():
             await self._send(rest)
-        while not wire.pieces:
+        while True:
+            left = self._watch.left(httpcore.ReadTimeout)
+            if wire.pieces:
+                if data := self._chunks.merged(wire.take(max_bytes)):
+                    return data
+                continue
             if wire.error is not None:
                 raise httpcore.ReadError(str(wire.error)) from wire.error
             if wire.ended:
-                return b""
+                return self._chunks.merged(b"")
             try:
-                await wire.wait(self._watch.left(httpcore.ReadTimeout))
+                await wire.wait(left)
             except TimeoutError:
                 raise httpcore.ReadTimeout from None
-        self._watch.left(httpcore.ReadTimeout)
-        return wire.take(max_bytes)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for piece in self._together.add(buffer):
@@ -204,6 +209,7 @@ class _AsyncioStream(httpcore.AsyncNetworkStream):
     async def _send(self, data: bytes) -> None:
         wire, watch = self._wire, self._watch
         watch.writing()
+        self._chunks.begin()
         left = watch.left(httpcore.WriteTimeout)
         if wire.ended and (wire.error is not None or wire.transport.is_closing()):
             raise httpcore.WriteError(str(wire.error or "the connection is closed"))

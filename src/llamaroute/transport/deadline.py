@@ -19,6 +19,7 @@ from typing import Any
 import httpcore
 
 from ..types.response import Phase
+from .chunks import Chunks
 
 __all__ = ["AsyncDeadlineBackend", "DeadlineBackend", "SocketOption", "Together", "Watch"]
 
@@ -166,6 +167,7 @@ class _Stream(httpcore.NetworkStream):
         self._inner = inner
         self._watch = watch
         self._together = Together()
+        self._chunks = Chunks()
         watch.stream = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -174,9 +176,12 @@ class _Stream(httpcore.NetworkStream):
             self._send(rest)
         while True:
             try:
-                return self._inner.read(max_bytes, min(watch.left(httpcore.ReadTimeout), _SLICE))
+                data = self._inner.read(max_bytes, min(watch.left(httpcore.ReadTimeout), _SLICE))
             except httpcore.ReadTimeout:
                 watch.left(httpcore.ReadTimeout)
+                continue
+            if (given := self._chunks.merged(data)) or not data:
+                return given
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for piece in self._together.add(buffer):
@@ -185,6 +190,7 @@ class _Stream(httpcore.NetworkStream):
     def _send(self, data: bytes) -> None:
         watch = self._watch
         watch.writing()
+        self._chunks.begin()
         if len(data) <= _WRITE:
             self._inner.write(data, watch.left(httpcore.WriteTimeout))
             return
@@ -274,11 +280,15 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         self._inner = inner
         self._watch = watch
         self._together = Together()
+        self._chunks = Chunks()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if rest := self._together.rest():
             await self._send(rest)
-        return await self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
+        while True:
+            data = await self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
+            if (given := self._chunks.merged(data)) or not data:
+                return given
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for piece in self._together.add(buffer):
@@ -286,6 +296,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def _send(self, data: bytes) -> None:
         self._watch.writing()
+        self._chunks.begin()
         await self._inner.write(data, self._watch.left(httpcore.WriteTimeout))
 
     async def aclose(self) -> None:
