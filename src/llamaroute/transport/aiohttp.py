@@ -278,7 +278,6 @@ class _Pool:
             from .httpx import tls as context
 
             tls = context(verify)
-            tls.set_alpn_protocols(["http/1.1"])
         until, phase = _sooner(started + send.connect, "connect", send.total)
         try:
             async with asyncio.timeout(until - started) as limit:

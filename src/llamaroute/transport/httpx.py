@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import sys
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -38,6 +39,12 @@ __all__ = ["AsyncHttpxTransport", "HttpxTransport", "tls"]
 @lru_cache(maxsize=16)
 def tls(verify: bool | str) -> ssl.SSLContext:
     """One TLS context per way of verifying and process: loading the certificates takes some 20 ms."""
+    context = _tls_context(verify)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _tls_context(verify: bool | str) -> ssl.SSLContext:
     if isinstance(verify, str):
         try:
             if os.path.isdir(verify):
@@ -62,28 +69,26 @@ class _Url(Url):
 _url = lru_cache(maxsize=256)(_Url)
 
 
-def _options(url: _Url, verify: bool | str, proxy: str | None) -> dict[str, Any]:
-    """Arguments for httpcore: a pool of one connection, directly or through a proxy."""
-    secure = tls(verify) if url.secure else None
+def _options(url: _Url, verify: bool | str, proxy: str) -> dict[str, Any]:
+    """Arguments for httpcore: a pool of one connection, through a proxy."""
     options: dict[str, Any] = {
-        "ssl_context": secure,
+        "ssl_context": tls(verify) if url.secure else None,
         "max_connections": 1,
         "max_keepalive_connections": 1,
         "keepalive_expiry": KEEP_ALIVE,
     }
-    if proxy is not None:
-        parts = urlsplit(proxy)
-        if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
-            raise ConfigError(f"proxy: {shown(proxy)!r} is not an http, https or socks5 URL with a host", key="proxy")
-        if parts.scheme == "https":
-            options["proxy_ssl_context"] = tls(verify)
-        options["proxy_url"] = httpcore.URL(
-            scheme=parts.scheme.encode(), host=parts.hostname.encode(), port=parts.port, target=b"/"
-        )
-        if parts.username is not None:
-            from urllib.parse import unquote
+    parts = urlsplit(proxy)
+    if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
+        raise ConfigError(f"proxy: {shown(proxy)!r} is not an http, https or socks5 URL with a host", key="proxy")
+    if parts.scheme == "https":
+        options["proxy_ssl_context"] = tls(verify)
+    options["proxy_url"] = httpcore.URL(
+        scheme=parts.scheme.encode(), host=parts.hostname.encode(), port=parts.port, target=b"/"
+    )
+    if parts.username is not None:
+        from urllib.parse import unquote
 
-            options["proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+        options["proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
     return options
 
 
@@ -182,27 +187,59 @@ def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
 
 
 class _Connection:
-    """A blocking pool of one connection, with its watch."""
+    """A blocking connection, made for its first request, with its watch. Through a proxy, it is httpcore's pool of one,
+    which knows how to ask the proxy; a pool where none is needed would be a sixth of a call's cost."""
 
-    __slots__ = ("pool", "proxied", "watch")
+    __slots__ = ("_direct", "_pool", "_secure", "_url", "proxied", "watch")
 
     def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
-        options = _options(url, verify, proxy_for(url, proxy))
-        self.proxied = "proxy_url" in options
+        self._url = url
+        self._direct: httpcore.HTTP11Connection | None = None
+        self._pool: httpcore.ConnectionPool | None = None
+        proxy = proxy_for(url, proxy)
+        self.proxied = proxy is not None
+        if proxy is None:
+            self._secure = tls(verify) if url.secure else None
+            return
+        options = _options(url, verify, proxy)
         options["network_backend"] = DeadlineBackend(self.watch)
-        self.pool: httpcore.ConnectionPool
-        if "proxy_url" not in options:
-            self.pool = httpcore.ConnectionPool(**options)
-        elif options["proxy_url"].scheme.startswith(b"socks"):
+        if options["proxy_url"].scheme.startswith(b"socks"):
             with _socks():
-                self.pool = httpcore.SOCKSProxy(**options)
+                self._pool = httpcore.SOCKSProxy(**options)
         else:
-            self.pool = httpcore.HTTPProxy(**options)
+            self._pool = httpcore.HTTPProxy(**options)
+
+    def send(self, request: httpcore.Request) -> httpcore.Response:
+        if self._pool is not None:
+            return self._pool.handle_request(request)
+        if self._direct is None:
+            self._direct = self._connect()
+        return self._direct.handle_request(request)
+
+    def _connect(self) -> httpcore.HTTP11Connection:
+        url = self._url
+        stream = DeadlineBackend(self.watch).connect_tcp(url.host, url.port)
+        if self._secure is not None:
+            stream = stream.start_tls(self._secure, server_hostname=url.host)
+        return httpcore.HTTP11Connection(url.core.origin, stream, keepalive_expiry=KEEP_ALIVE)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last answer has closed it."""
+        return self._direct is not None and self._direct.is_closed()
+
+    @property
+    def stale(self) -> bool:
+        """Whether no request may be sent any more: the host may have closed it meanwhile."""
+        return self._direct is not None and self._direct.has_expired()
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # the connection is gone either way
-            self.pool.close()
+            if self._pool is not None:
+                self._pool.close()
+            elif self._direct is not None:
+                self._direct.close()
 
 
 @contextlib.contextmanager
@@ -228,15 +265,13 @@ class HttpxTransport:
         url = _url(send.request.url)
         request = _request(send, url)
         # A pinned address is not an origin's: its connection is used once.
-        stack = self._idle.get(url.origin) if send.address is None else None
-        try:
-            connection = stack.pop()[1] if stack else _Connection(url, self._verify, self._proxy)
-        except IndexError:  # another thread was faster
+        connection = self._pop(url.origin) if send.address is None else None
+        if connection is None:
             connection = _Connection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
         try:
-            response = connection.pool.handle_request(request)
+            response = connection.send(request)
         except _FAILURES as error:
             connection.close()
             _raise(error, watch, url.place)
@@ -245,8 +280,21 @@ class HttpxTransport:
             raise
         return HttpxResponse(response, connection, url, self if send.address is None else None)
 
+    def _pop(self, origin: Origin) -> _Connection | None:
+        """The connection that was used last and is good for another request."""
+        stack = self._idle.get(origin)
+        while stack:
+            try:
+                connection = stack.pop()[1]
+            except IndexError:  # another thread was faster
+                break
+            if not connection.stale:
+                return connection
+            connection.close()
+        return None
+
     def _push(self, origin: Origin, connection: _Connection) -> None:
-        if self._closed:
+        if self._closed or connection.over:
             connection.close()
             return
         now = monotonic()
@@ -326,30 +374,76 @@ class HttpxResponse:
 
 
 class _AsyncConnection:
-    """An async pool of one connection, with its watch."""
+    """The same for an event loop."""
 
-    __slots__ = ("pool", "proxied", "watch")
+    __slots__ = ("_direct", "_pool", "_secure", "_url", "proxied", "watch")
 
     def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
-        options = _options(url, verify, proxy_for(url, proxy))
-        self.proxied = "proxy_url" in options
+        self._url = url
+        self._direct: httpcore.AsyncHTTP11Connection | None = None
+        self._pool: httpcore.AsyncConnectionPool | None = None
+        proxy = proxy_for(url, proxy)
+        self.proxied = proxy is not None
+        if proxy is None:
+            self._secure = tls(verify) if url.secure else None
+            return
+        options = _options(url, verify, proxy)
         options["network_backend"] = AsyncDeadlineBackend(self.watch)
-        self.pool: httpcore.AsyncConnectionPool
-        if "proxy_url" not in options:
-            self.pool = httpcore.AsyncConnectionPool(**options)
-        elif options["proxy_url"].scheme.startswith(b"socks"):
+        if options["proxy_url"].scheme.startswith(b"socks"):
             with _socks():
-                self.pool = httpcore.AsyncSOCKSProxy(**options)
+                self._pool = httpcore.AsyncSOCKSProxy(**options)
         else:
-            self.pool = httpcore.AsyncHTTPProxy(**options)
+            self._pool = httpcore.AsyncHTTPProxy(**options)
+
+    async def send(self, request: httpcore.Request, loop: object) -> httpcore.Response:
+        if self._pool is not None:
+            return await self._pool.handle_async_request(request)
+        if self._direct is None:
+            self._direct = await self._connect(loop)
+        return await self._direct.handle_async_request(request)
+
+    async def _connect(self, loop: object) -> httpcore.AsyncHTTP11Connection:
+        from .asyncio_stream import AsyncioBackend, is_asyncio
+
+        url = self._url
+        backend = AsyncioBackend(self.watch) if is_asyncio(loop) else AsyncDeadlineBackend(self.watch)
+        stream = await backend.connect_tcp(url.host, url.port)
+        if self._secure is not None:
+            stream = await stream.start_tls(self._secure, server_hostname=url.host)
+        return httpcore.AsyncHTTP11Connection(url.core.origin, stream, keepalive_expiry=KEEP_ALIVE)
+
+    @property
+    def over(self) -> bool:
+        """See `_Connection`."""
+        return self._direct is not None and self._direct.is_closed()
+
+    @property
+    def stale(self) -> bool:
+        """See `_Connection`."""
+        return self._direct is not None and self._direct.has_expired()
 
     async def aclose(self) -> None:
         import anyio
 
         # Closing must finish although the task that closes may be cancelled already.
         with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
-            await self.pool.aclose()
+            if self._pool is not None:
+                await self._pool.aclose()
+            elif self._direct is not None:
+                await self._direct.aclose()
+
+
+def _running_loop() -> object:
+    """What runs this task: trio, or asyncio's loop, which may itself be where trio is a guest."""
+    if "trio" in sys.modules:
+        import trio
+
+        with contextlib.suppress(RuntimeError):
+            return trio.lowlevel.current_trio_token()
+    import asyncio
+
+    return asyncio.get_running_loop()
 
 
 class AsyncHttpxTransport:
@@ -368,19 +462,18 @@ class AsyncHttpxTransport:
 
     async def open(self, send: Send) -> AsyncHttpxResponse:
         """See `base.AsyncTransport`."""
-        from anyio.lowlevel import current_token
-
-        loop = current_token()
-        if loop != self._loop:
+        loop = _running_loop()
+        if loop is not self._loop:
             self._loop, self._idle = loop, {}
         url = _url(send.request.url)
         request = _request(send, url)
-        stack = self._idle.get(url.origin) if send.address is None else None
-        connection = stack.pop()[1] if stack else _AsyncConnection(url, self._verify, self._proxy)
+        connection = await self._pop(url.origin) if send.address is None else None
+        if connection is None:
+            connection = _AsyncConnection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
         try:
-            response = await connection.pool.handle_async_request(request)
+            response = await connection.send(request, loop)
         except _FAILURES as error:
             await connection.aclose()
             _raise(error, watch, url.place)
@@ -391,8 +484,17 @@ class AsyncHttpxTransport:
         await answer.prepare()
         return answer
 
+    async def _pop(self, origin: Origin) -> _AsyncConnection | None:
+        stack = self._idle.get(origin)
+        while stack:
+            connection = stack.pop()[1]
+            if not connection.stale:
+                return connection
+            await connection.aclose()
+        return None
+
     async def _push(self, origin: Origin, connection: _AsyncConnection) -> None:
-        if self._closed:
+        if self._closed or connection.over:
             await connection.aclose()
             return
         now = monotonic()
@@ -404,9 +506,7 @@ class AsyncHttpxTransport:
     async def aclose(self) -> None:
         """See `base.AsyncTransport`."""
         self._closed = True
-        from anyio.lowlevel import current_token
-
-        stacks = list(self._idle.values()) if current_token() == self._loop else []
+        stacks = list(self._idle.values()) if _running_loop() is self._loop else []
         self._idle = {}
         for stack in stacks:
             while stack:

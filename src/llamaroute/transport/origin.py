@@ -15,7 +15,7 @@ Origin = tuple[str, str, int | None]
 class Url:
     """A URL taken apart once; the same few are asked for all the time."""
 
-    __slots__ = ("host", "host_header", "origin", "place", "secure", "target")
+    __slots__ = ("host", "host_header", "origin", "place", "port", "secure", "target")
 
     def __init__(self, url: str) -> None:
         try:
@@ -40,6 +40,7 @@ class Url:
         self.target = _percent_encoded((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         name = b"[%s]" % ascii_host if b":" in ascii_host else ascii_host
         default = 443 if self.secure else 80
+        self.port = port or default
         self.host_header = name if port in (None, default) else b"%s:%d" % (name, port)
         self.place = self.host_header.decode()
 
