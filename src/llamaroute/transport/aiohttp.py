@@ -237,12 +237,13 @@ def _render(request: WireRequest, url: Url, way: _Way) -> bytes:
 class _Pool:
     """Connections of one event loop: makes them, and keeps those that nobody uses."""
 
-    __slots__ = ("_connector", "_idle", "closed", "loop")
+    __slots__ = ("_connector", "_idle", "_requests", "closed", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.closed = False
         self._idle: dict[Origin, deque[_Link]] = {}
+        self._requests: dict[Origin, aiohttp.ClientRequest] = {}
         # It never gets a connection back, so it has nothing to close. Names are looked up as everywhere in the process,
         # also where another resolver is installed.
         self._connector = aiohttp.TCPConnector(limit=0, resolver=aiohttp.ThreadedResolver(loop))
@@ -268,29 +269,40 @@ class _Pool:
         while len(stack) > MAX_IDLE or (stack and now - stack[0].since > KEEP_ALIVE):
             stack.popleft().abort()
 
-    async def connect(self, url: Url, way: _Way, verify: bool | str, send: Send, started: float) -> _Link:
-        """A new connection, within what the request allows."""
+    def _request(self, url: Url, way: _Way, verify: bool | str, address: str | None) -> aiohttp.ClientRequest:
+        """What tells the connector where to connect to, and nothing else; one for all connections to an origin."""
+        known = self._requests.get(url.origin) if way is _DIRECTLY and address is None else None
+        if known is not None:
+            return known
         scheme, host, port = url.origin
-        address = send.address if way.proxy is None else None  # the proxy looks the host up itself
+        if way.proxy is not None:
+            address = None  # the proxy looks the host up itself
         place = address or host
         tls: Any = True
         if url.secure:
             from .httpx import tls as context
 
             tls = context(verify)
+            tls.set_alpn_protocols(["http/1.1"])
+        request = aiohttp.ClientRequest(
+            "GET",
+            URL.build(scheme=scheme, host=f"[{place}]" if ":" in place else place, port=port, encoded=True),
+            loop=self.loop,
+            ssl=tls,
+            server_hostname=host if address else None,
+            proxy=way.proxy,
+            proxy_headers=None if way.proxy is None else _tunnel_headers(way),
+        )
+        if way is _DIRECTLY and address is None:
+            self._requests[url.origin] = request
+        return request
+
+    async def connect(self, url: Url, way: _Way, verify: bool | str, send: Send, started: float) -> _Link:
+        """A new connection, within what the request allows."""
         until, phase = _sooner(started + send.connect, "connect", send.total)
         try:
+            request = self._request(url, way, verify, send.address)
             async with asyncio.timeout(until - started) as limit:
-                # Only where to connect to is looked at.
-                request = aiohttp.ClientRequest(
-                    "GET",
-                    URL.build(scheme=scheme, host=f"[{place}]" if ":" in place else place, port=port, encoded=True),
-                    loop=self.loop,
-                    ssl=tls,
-                    server_hostname=host if address else None,
-                    proxy=way.proxy,
-                    proxy_headers=None if way.proxy is None else _tunnel_headers(way),
-                )
                 connection = await self._connector.connect(request, [], _NO_TIMEOUT)
             protocol, transport = connection.protocol, connection.transport
             if protocol is None or transport is None:
