@@ -161,6 +161,8 @@ def test_rooms_import_only_what_lies_below_them(module: Module):
     [
         ("httpx", {"transport/httpx.py"}),
         ("httpcore", {"transport/httpx.py", "transport/deadline.py"}),
+        ("aiohttp", {"transport/aiohttp.py"}),
+        ("yarl", {"transport/aiohttp.py"}),
         ("h11", {"emulator/server.py"}),
         ("tenacity", {"layers/retry.py"}),
         ("typer", {"cli"}),

