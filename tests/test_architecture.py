@@ -160,7 +160,7 @@ def test_rooms_import_only_what_lies_below_them(module: Module):
     ("package", "homes"),
     [
         ("httpx", {"transport/httpx.py"}),
-        ("httpcore", {"transport/httpx.py", "transport/deadline.py"}),
+        ("httpcore", {"transport/httpx.py", "transport/deadline.py", "transport/asyncio_stream.py"}),
         ("aiohttp", {"transport/aiohttp.py"}),
         ("yarl", {"transport/aiohttp.py"}),
         ("h11", {"emulator/server.py"}),
