@@ -6,6 +6,8 @@ Nothing here knows which target will answer: ranges that differ between hosts ar
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from math import inf
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from .errors import InputError
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 MOST_URGENT = 100
+_NUMBER = (int, float)
 
 Verdict: TypeAlias = ToolCall | str | bool | None
 OnTool: TypeAlias = Callable[[ToolCall], Verdict | Awaitable[Verdict]]
@@ -135,26 +138,21 @@ def request_from(input: Input, options: ChatOptions, spec: OutputSpec | None) ->
     if not options and spec is None:
         return ChatRequest(messages)
     choice = options.get("tool_choice") or "auto"
-    tools = options.get("tools")
+    tools = options.get("tools") or ()
     return ChatRequest(
         messages=messages,
-        tools=as_tools(tools, choice) if tools else as_tools((), choice),
+        tools=as_tools(tools, choice) if tools or choice != "auto" else (),
         tool_choice=choice,
         output=None if spec is None else spec.schema,
-        logprobs=_logprobs(options.get("logprobs")),
-        stop=_stop(options.get("stop")),
-        parallel_tool_calls=_truth("parallel_tool_calls", options.get("parallel_tool_calls")),
-        headers=_headers(options.get("headers")),
-        extra=_table("extra", options.get("extra"), Mapping),
-        metadata=_table("metadata", options.get("metadata"), object),
-        **{name: _number(name, options.get(name), kind) for name, kind in NUMBERS.items()},
+        **{name: _CHECKS[name](value) for name, value in options.items() if name in _CHECKS},
     )
 
 
 def check_names(options: Mapping[str, Any], known: Any) -> None:
     """Refuse arguments that `known`, a TypedDict, does not have."""
     names = known.__annotations__
-    if unknown := options.keys() - names.keys():
+    if not options.keys() <= names.keys():
+        unknown = options.keys() - names.keys()
         import difflib
 
         name = sorted(unknown)[0]
@@ -162,20 +160,20 @@ def check_names(options: Mapping[str, Any], known: Any) -> None:
         raise InputError(f"there is no argument {name}={f'; did you mean {near[0]}=?' if near else ''}")
 
 
-def _number(name: str, value: Any, kind: type) -> Any:
+def _number(name: str, kind: type, value: Any) -> Any:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else _NUMBER):
         whole = "a whole number" if kind is int else "a number"
         raise InputError(f"{name}= takes {whole}, not {value!r}")
-    if value != value or value in (float("inf"), float("-inf")):
+    if value != value or value in (inf, -inf):
         raise InputError(f"{name}= takes a finite number, not {value!r}")
     if name in ("max_tokens", "top_k") and value < 1:
         raise InputError(f"{name}= must be at least 1, not {value!r}")
     return value
 
 
-def _table(name: str, value: Any, kind: type) -> Mapping[str, Any]:
+def _table(name: str, kind: type, value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items()):
@@ -209,7 +207,7 @@ def _truth(name: str, value: Any) -> bool | None:
 def _logprobs(value: Any) -> int | None:
     if isinstance(value, bool):
         return 0 if value else None
-    count: int | None = _number("logprobs", value, int)
+    count: int | None = _number("logprobs", int, value)
     if count is not None and count < 0:
         raise InputError(f"logprobs= takes True or a number of alternatives from 0, not {value!r}")
     return count
@@ -224,6 +222,18 @@ def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if not all(isinstance(text, str) and text for text in texts):
         raise InputError("stop= takes a text or a list of texts, none of them empty")
     return texts or None
+
+
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    **{name: partial(_number, name, kind) for name, kind in NUMBERS.items()},
+    "logprobs": _logprobs,
+    "stop": _stop,
+    "parallel_tool_calls": partial(_truth, "parallel_tool_calls"),
+    "headers": _headers,
+    "extra": partial(_table, "extra", Mapping),
+    "metadata": partial(_table, "metadata", object),
+}
+"""The options that are fields of the request, and what makes fields of them."""
 
 
 def given_timeout(timeout: float | Timeout) -> dict[str, Any]:

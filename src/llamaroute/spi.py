@@ -182,10 +182,11 @@ class Target:
     located: str | None = None
     """Base URL that the host itself gave for this endpoint; see `EndpointLocator`."""
 
-    @property
-    def name(self) -> str:
-        """`provider:model`."""
-        return f"{self.provider}:{self.model}"
+    name: str = field(init=False, repr=False, compare=False)
+    """`provider:model`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.provider}:{self.model}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from .types.events import (
     Restarted,
     Retrying,
     Started,
-    StreamEvent,
     TextDelta,
     ToolCallDelta,
     ToolCallDone,
@@ -253,8 +252,3 @@ class StreamState:
     def partial(self) -> Any:
         """The structured output so far, as plain JSON data."""
         return None if self.output is None else self.output.partial(self.answer.text)
-
-
-def public(event: DecoderEvent) -> StreamEvent:
-    """For type checkers: an event of `PUBLIC`."""
-    return event  # type: ignore[return-value]

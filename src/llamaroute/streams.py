@@ -13,7 +13,7 @@ from .drivers import AsyncDriver, Driver
 from .errors import CapabilityError, InputError, LlamarouteError, ProtocolError, ProviderError
 from .pipeline.core import Reply
 from .spi import DecoderEvent
-from .streaming import DRAIN, PUBLIC, StreamState, public
+from .streaming import DRAIN, PUBLIC, StreamState
 from .transport.base import AsyncResponse, Response
 from .types.events import Finished, StreamEvent, TextDelta
 from .types.messages import Input
@@ -65,7 +65,7 @@ class Stream:
         return self
 
     def __next__(self) -> StreamEvent:
-        state = self._started()
+        state = self._state or self._started()
         add = state.answer.add
         while True:
             if state.ended:
@@ -79,7 +79,7 @@ class Stream:
                     if kind in PUBLIC:
                         if kind is Finished:
                             self._finish()
-                        return public(event)
+                        return event  # type: ignore[return-value]
                 self._events = self._read()
             except ProviderError as error:
                 if self._interrupted:
@@ -247,7 +247,7 @@ class AsyncStream:
         return self
 
     async def __anext__(self) -> StreamEvent:
-        state = self._started()
+        state = self._state or self._started()
         add = state.answer.add
         while True:
             if state.ended:
@@ -261,7 +261,7 @@ class AsyncStream:
                     if kind in PUBLIC:
                         if kind is Finished:
                             await self._finish()
-                        return public(event)
+                        return event  # type: ignore[return-value]
                 self._events = await self._read()
             except ProviderError as error:
                 if self._interrupted:

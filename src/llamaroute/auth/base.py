@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -42,7 +41,10 @@ class StaticHeaders:
 
     def sign(self, request: WireRequest, now: float) -> WireRequest:
         """The request with the headers."""
-        return replace(request, headers={**request.headers, **self._headers}) if self._headers else request
+        if not self._headers:
+            return request
+        headers = {**request.headers, **self._headers}
+        return WireRequest(request.method, request.url, headers, request.body, request.warnings)
 
     def __repr__(self) -> str:
         return f"StaticHeaders({', '.join(self._headers)})"  # names only

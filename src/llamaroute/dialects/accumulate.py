@@ -24,7 +24,7 @@ from ..types.events import (
     UsageReported,
 )
 from ..types.parts import Text, ToolCall
-from ..types.response import ChatResponse, FinishReason, Notice, ResponsePart, TokenLogprob, Usage
+from ..types.response import ChatResponse, FinishReason, Notice, ResponsePart, TokenLogprob, Usage, response_of
 from ..types.tools import parse_arguments
 
 __all__ = ["Accumulator", "CallAssembler", "fold"]
@@ -44,7 +44,7 @@ class CallAssembler:
         self._by_key: dict[object, int] = {}
 
     def __bool__(self) -> bool:
-        return any(call.named for call in self._calls)  # a call that never got a name is none
+        return bool(self._calls) and any(call.named for call in self._calls)  # a call that never got a name is none
 
     def piece(self, key: object, id: str | None, name: str | None, arguments: str | None) -> Iterator[DecoderEvent]:
         """A piece of the call that the host knows as `key`; empty pieces of unknown calls say nothing."""
@@ -202,7 +202,7 @@ class Accumulator:
                 parts.append(call)
                 calls.append(call)
         created = self.created
-        return ChatResponse.model_construct(
+        return response_of(
             id=self.id,
             text="".join(part.text for part in parts if isinstance(part, Text)),
             reasoning="".join(self._reasoning),

@@ -42,6 +42,9 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "content_filtered": "content_filter",  # Vertex AI with Llama Guard
 }
 
+MOULDS = 64
+"""Moulds that are made for one stream: where chunks differ in more than their text, looking for more is in vain."""
+
 MAX_NUMBER = 1e15
 """Larger numbers are no counts, no times and no log probabilities but nonsense."""
 
@@ -128,7 +131,21 @@ class OpenAIDecoder:
     `Finished` is held back until the end, because usage comes after the chunk that carries the finish reason.
     """
 
-    __slots__ = ("_calls", "_filtered", "_finish", "_map_error", "_meta", "_over", "_sse", "_usage")
+    __slots__ = (
+        "_calls",
+        "_filtered",
+        "_finish",
+        "_map_error",
+        "_meta",
+        "_mould",
+        "_moulds",
+        "_over",
+        "_sse",
+        "_usage",
+    )
+
+    text_key = b'"content"'
+    """Under what a chunk has its text."""
 
     def __init__(self, map_error: Callable[[WireResponse], ProviderError]) -> None:
         self._sse = SSEDecoder()
@@ -139,10 +156,17 @@ class OpenAIDecoder:
         self._finish: str | None = None
         self._usage: Usage | None = None
         self._over = False
+        self._mould: _Mould | None = None
+        self._moulds = MOULDS
 
-    def feed(self, data: bytes) -> Iterator[DecoderEvent]:
+    def feed(self, data: bytes) -> Iterable[DecoderEvent]:
         """See `spi.StreamDecoder`."""
-        return self._events(self._sse.feed(data))
+        event = self._sse.single(data)
+        if event is None:
+            return self._events(self._sse.feed(data))
+        if self._mould is not None and not self._over and (text := self._mould.text(event)):
+            return (TextDelta(text),)
+        return self._events(((b"", event),))
 
     def close(self) -> Iterator[DecoderEvent]:
         """See `spi.StreamDecoder`."""
@@ -157,19 +181,28 @@ class OpenAIDecoder:
         for name, data in events:
             if self._over:
                 return
+            if self._mould is not None and name != b"error" and (text := self._mould.text(data)):
+                yield TextDelta(text)
+                continue
             if data.startswith(b"[DONE]"):
                 yield from self._end()
                 return
             if not data or data.isspace():
                 continue
             chunk = _unwrapped(loads(data, "an event of the stream"))
-            if not isinstance(chunk, Mapping):
+            if not isinstance(chunk, dict):
                 if name == b"error":
                     raise self._map_error(WireResponse(500, {}, data))
                 continue
             if is_error(chunk) or (name == b"error" and "choices" not in chunk):
                 raise self._map_error(WireResponse(error_status(chunk), {}, data))
-            yield from self._chunk(chunk)
+            told = 0
+            for event in self._chunk(chunk):
+                told += 1
+                yield event
+            if told == 1 and type(event) is TextDelta and self._finish is None and self._usage is None and self._moulds:
+                self._moulds -= 1
+                self._mould = _Mould.of(data, self.text_key, event.text)
 
     def _chunk(self, chunk: Mapping[str, Any]) -> Iterator[DecoderEvent]:
         choice = first_choice(chunk)
@@ -223,6 +256,44 @@ class OpenAIDecoder:
         yield Finished(finish_reason(self._finish, bool(self._calls)), self._finish)
 
 
+class _Mould:
+    """What stands around the text in a chunk that says nothing but a piece of text.
+
+    A host's chunks differ in that text alone, for hundreds in a row. Once one of them was read as JSON, the next that
+    begins and ends with the same bytes says the same but for the text, and need not be: 0.4 us instead of 2.1.
+    """
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._before = before
+        self._after = after
+
+    @classmethod
+    def of(cls, chunk: bytes, key: bytes, text: str) -> _Mould | None:
+        """The mould of a chunk that was read as `text`; None where its bytes do not show for certain where that is."""
+        before, found, value = chunk.partition(key)
+        quoted = b'"' + text.encode("utf-8", "replace") + b'"'
+        value, colon, after = value.partition(quoted)
+        if not found or not colon or value.strip() != b":" or b"\\" in chunk:
+            return None
+        if key in after or chunk.count(quoted) > 1:
+            return None
+        return cls(before + found + value + b'"', b'"' + after)
+
+    def text(self, chunk: bytes) -> str | None:
+        """The text of a chunk of this mould; None where it is of another, or its text needs a JSON reader."""
+        if not chunk.startswith(self._before) or not chunk.endswith(self._after):
+            return None
+        text = chunk[len(self._before) : -len(self._after)]
+        if b'"' in text or b"\\" in text:
+            return None
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            return None
+
+
 def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
     """The events of a plain `chat.completion`."""
     yield AnswerMeta(str(payload.get("id") or ""), _seconds(payload.get("created")))
@@ -248,8 +319,9 @@ def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
         yield Notice("empty_answer", "the host answered with no choice at all", "text")
     yield from calls.done()
     results = choice.get("content_filter_results") if choice is not None else None
-    if filtered := [*prompt_filters(payload), *stopped_by(results)]:
-        yield filter_notice(filtered)
+    if results or "prompt_filter_results" in payload:
+        if filtered := [*prompt_filters(payload), *stopped_by(results)]:
+            yield filter_notice(filtered)
     if usage := usage_in(payload):
         yield UsageReported(usage_of(usage))
     yield Finished(finish_reason(finish, bool(calls)), finish)
@@ -263,17 +335,17 @@ def call_list(message: Mapping[str, Any]) -> list[Any]:
     """
     calls = message.get("tool_calls")
     if calls:
-        return [calls] if isinstance(calls, Mapping) else calls if isinstance(calls, list) else []
+        return [calls] if isinstance(calls, dict) else calls if isinstance(calls, list) else []
     function = message.get("function_call")
-    return [{"index": 0, "function": function}] if isinstance(function, Mapping) else []
+    return [{"index": 0, "function": function}] if isinstance(function, dict) else []
 
 
 def call_events(calls: CallAssembler, call: Any, position: int, *, whole: bool = False) -> Iterator[DecoderEvent]:
     """A piece of a tool call, of OpenAI's form or flat `{"name", "arguments"}` (Cloudflare)."""
-    if not isinstance(call, Mapping):
+    if not isinstance(call, dict):
         return
     function = call.get("function")
-    source = function if isinstance(function, Mapping) else call
+    source = function if isinstance(function, dict) else call
     arguments = source.get("arguments")
     if arguments is None:
         arguments = source.get("parameters")
@@ -305,10 +377,13 @@ def usage_in(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The usage object, if it says anything; Workers AI sends null for numbers it does not have. Groq puts it under
     `x_groq` in streams."""
     usage = chunk.get("usage")
-    if not usage and isinstance(groq := chunk.get("x_groq"), Mapping):
+    if not usage and isinstance(groq := chunk.get("x_groq"), dict):
         usage = groq.get("usage")
-    counts = isinstance(usage, Mapping) and any(usage.get(name) is not None for name in _COUNTS)
-    return usage if counts else None
+    if usage and isinstance(usage, dict):
+        for name in _COUNTS:
+            if usage.get(name) is not None:
+                return usage
+    return None
 
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -317,7 +392,7 @@ _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 def usage_of(raw: Mapping[str, Any]) -> Usage:
     """Any number may be null or missing."""
     details = raw.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, Mapping) else raw.get("cached_tokens")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else raw.get("cached_tokens")
     tokens_in, tokens_out = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
     return Usage(
         tokens_in,
@@ -332,7 +407,7 @@ def text_of(content: Any) -> str:
     """Content as text: hosts send strings, lists of parts, numbers, and in JSON mode objects already parsed."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and all(isinstance(part, Mapping) and "type" in part for part in content):
+    if isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content):
         return "".join(str(part.get("text") or "") for part in content if part["type"] != "reasoning")
     return canonical_json(content)
 
@@ -354,7 +429,7 @@ def reasoning_of(content: Any) -> str:
         return ""
     found: list[str] = []
     for part in content:
-        if isinstance(part, Mapping) and part.get("type") == "reasoning":
+        if isinstance(part, dict) and part.get("type") == "reasoning":
             summary = part.get("summary")
             pieces = [part, *(summary if isinstance(summary, list) else ())]
             found.extend(text for piece in pieces if isinstance(text := _table(piece).get("text"), str))
@@ -363,7 +438,7 @@ def reasoning_of(content: Any) -> str:
 
 def logprob_events(logprobs: Any) -> Iterator[DecoderEvent]:
     """Log probabilities, of OpenAI's chat form or the older form with parallel lists."""
-    if not isinstance(logprobs, Mapping):
+    if not isinstance(logprobs, dict):
         return
     items: list[TokenLogprob] = []
     if isinstance(content := logprobs.get("content"), list):
@@ -397,7 +472,7 @@ def is_error(payload: Mapping[str, Any]) -> bool:
 def error_status(payload: Mapping[str, Any]) -> int:
     """The status that an error inside a 200 stands for: its own code where it is one, else 500."""
     inner = payload.get("error")
-    source: Mapping[str, Any] = inner if isinstance(inner, Mapping) else payload
+    source: Mapping[str, Any] = inner if isinstance(inner, dict) else payload
     for name in ("http_status_code", "status_code", "code", "status", "error_code"):
         value = source.get(name)
         if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
@@ -415,7 +490,7 @@ def open_answer(
     Raises `ProtocolError` if the body is no JSON object, and what `map_error` makes of an error inside it.
     """
     payload = _unwrapped(loads(response.body, "the answer"))
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         raise ProtocolError(f"the answer is not a JSON object but {type(payload).__name__}", raw=payload)
     if is_error(payload):
         raise map_error(WireResponse(error_status(payload), response.headers, response.body), target)
@@ -435,7 +510,7 @@ def first_choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not isinstance(choices, list):
         return None
     for choice in choices:
-        if isinstance(choice, Mapping) and choice.get("index") in (0, None):
+        if isinstance(choice, dict) and choice.get("index") in (0, None):
             return choice
     return None
 
@@ -450,15 +525,17 @@ def _alternatives(listed: Any) -> tuple[TopLogprob, ...]:
     )
 
 
-# What a host sends is looked at before it is believed: any of these may be of any type.
+# What a host sends is looked at before it is believed: any of these may be of any type. What was read from JSON is
+# asked whether it is a `dict`: to ask for a `Mapping` takes ten times as long.
 
 
 def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_NUMBER:
+    kind = type(value)
+    if (kind is not int and kind is not float) or not abs(value) < MAX_NUMBER:
         return None
     return float(value)
 

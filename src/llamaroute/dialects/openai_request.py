@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from ..errors import CapabilityError, InputError
 from ..spi import Target
@@ -20,6 +20,7 @@ from .json_body import Body, merge
 
 __all__ = ["SchemaFormat", "encode_body", "extra_for", "openai_format", "parameters"]
 
+_TEXT = (Text, ToolCall)
 SchemaFormat = Callable[[JsonSchema], Mapping[str, Any]]
 
 
@@ -105,6 +106,10 @@ def _encode(
         for key in head.keys() & extra.keys():
             head[key] = merge({key: head[key]}, {key: extra.pop(key)})[key]
         merge(tail, extra)
+    if messages is None and all(_is_text(message) for message in request.messages):
+        messages = [_text_message(message, place, content_or_calls) for place, message in enumerate(request.messages)]
+    if messages is not None:
+        return to_json({**head, "messages": messages, **tail}, inf_nan_mode="null")
     body = Body()
     body.write(b"{")
     for key, value in head.items():
@@ -113,10 +118,7 @@ def _encode(
         body.value(value)
         body.write(b",")
     body.write(b'"messages":')
-    if messages is not None:
-        body.value(messages)
-    else:
-        _messages(body, request, target, content_or_calls)
+    _messages(body, request, target, content_or_calls)
     for key, value in tail.items():
         body.write(b",")
         body.value(key)
@@ -131,13 +133,17 @@ def _messages(body: Body, request: ChatRequest, target: Target, content_or_calls
     for position, message in enumerate(request.messages):
         if position:
             body.write(b",")
-        # Content of text alone goes as a string everywhere: servers that know no parts refuse an array
-        # (Cloudflare's 5006 "Type mismatch of '/messages/0/content', 'array' not in 'string'").
-        if all(isinstance(part, Text | ToolCall) for part in message.parts):
+        if _is_text(message):
             body.value(_text_message(message, position, content_or_calls))
         else:
             _mixed_message(body, message, target)
     body.write(b"]")
+
+
+def _is_text(message: Message) -> bool:
+    """Whether a message's content goes as a string, as that of text alone does everywhere: servers that know no parts
+    refuse an array (Cloudflare's 5006 "Type mismatch of '/messages/0/content', 'array' not in 'string'")."""
+    return all(isinstance(part, _TEXT) for part in message.parts)
 
 
 def _text_message(message: Message, position: int, content_or_calls: bool) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class WorkersAIDecoder(OpenAIDecoder):
 
     __slots__ = ("_max_tokens", "_raw_usage")
 
+    text_key = b'"response"'
+
     def __init__(self, map_error: Callable[[WireResponse], ProviderError], max_tokens: int | None) -> None:
         super().__init__(map_error)
         self._max_tokens = max_tokens

@@ -34,6 +34,8 @@ def adapt(call: Call, handler: Handler) -> Plan[Reply]:
     if request.max_tokens is None and target.row.default_max_tokens is not None:
         request = request.evolve(max_tokens=target.row.default_max_tokens)
     change = _change(call, request, steps)
+    if change is None:
+        return (yield from handler(call if request is call.request else call.evolve(request=request)))
     call = call.evolve(request=change.request, transforms=(*change.transforms, *call.transforms))
     reply = yield from handler(call)
     reply.output_mode = change.mode
@@ -53,13 +55,12 @@ class _Change:
     mode: OutputMode = "native"
 
 
-def _change(call: Call, request: ChatRequest, steps: tuple[Step, ...]) -> _Change:
-    """Most requests have neither tools nor `output`, and then nothing of `parity/` is imported."""
+def _change(call: Call, request: ChatRequest, steps: tuple[Step, ...]) -> _Change | None:
+    """None for most requests, which have neither tools nor `output`; then nothing of `parity/` is imported."""
     tools = bool(request.tools) and request.tool_choice != "none"
-    history = any(message.role == "tool" or message.tool_calls for message in request.messages)
     has_tools = call.target.row.features.get("tools", "native") == "native"
-    if not tools and request.output is None and (has_tools or not (request.tools or history)):
-        return _Change(request)
+    if not tools and request.output is None and (has_tools or not (request.tools or _has_calls(request))):
+        return None
     change = _output(_Change(request), steps)
     if not tools:
         if has_tools:
@@ -70,6 +71,10 @@ def _change(call: Call, request: ChatRequest, steps: tuple[Step, ...]) -> _Chang
         change.request = rewrite(change.request)
         return change
     return _tools(change, request, steps, call.target.name)
+
+
+def _has_calls(request: ChatRequest) -> bool:
+    return any(message.role == "tool" or message.tool_calls for message in request.messages)
 
 
 def _output(change: _Change, steps: tuple[Step, ...]) -> _Change:

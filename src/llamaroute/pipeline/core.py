@@ -1,7 +1,7 @@
 """Calls, layers and replies: the frame that every request moves through.
 
-    failover -> window -> restream -> repair -> adapt -> media -> retry -> limits -> (user's layers) -> watch ->
-    observe -> exchange
+    hedge -> failover -> window -> restream -> repair -> adapt -> media -> retry -> limits -> (user's layers) ->
+    watch -> observe -> exchange
 
 A layer is a function `(call, handler) -> Plan[Reply]`; `yield from` carries values, exceptions and cancellation
 through it. A plan returns when a plain call has its answer, or when a stream has committed: at its first text, tool
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import InputError, ProviderError
@@ -27,6 +28,7 @@ from .ops import Plan
 if TYPE_CHECKING:
     from ..layers.spending import Spending
     from ..output import OutputSpec
+    from ..routing.hedging import Hedge
     from ..routing.policy import Rules
     from ..routing.traffic import Traffic
     from ..types.routing import Strategy
@@ -113,6 +115,12 @@ class Ledger:
     """Billionths of a US dollar that the call has cost, or that are set aside for it; see `layers/spending.py`."""
     signed: Mapping[str, str] | None = field(default=None, repr=False)
     """Headers of the last request as they were sent, credentials and all."""
+    asked: float = 0.0
+    """When the last attempt began."""
+    outrun: bool = False
+    """Another leg of the call has answered: this one is left."""
+    payer: Ledger | None = None
+    """Of a second leg: the call's own ledger, on which `spent` is counted."""
 
     @property
     def today(self) -> datetime.date:
@@ -129,6 +137,23 @@ class Ledger:
         """Tell the caller once, however many attempts say it."""
         if notice not in self.notices:
             self.notices.append(notice)
+
+    def fork(self) -> Ledger:
+        """An empty ledger for a second leg of the same call."""
+        return Ledger(now=self.now, wall=self.wall, started=self.started, payer=self)
+
+    def join(self, leg: Ledger, *, won: bool) -> None:
+        """Take over what a second leg has written. From then on both write to the same rows: a stream's row is written
+        once more at its end."""
+        self.attempts += leg.attempts
+        leg.attempts = self.attempts
+        self.errors += leg.errors
+        for notice in leg.notices:
+            self.notice(notice)
+        if won:
+            self.history += leg.history
+            self.connect, self.sent, self.first_token = leg.connect, leg.sent, leg.first_token
+            self.trimmed, self.signed = leg.trimmed, leg.signed
 
 
 def failed_attempt(target: str, error: BaseException, seconds: float = 0.0) -> Attempt:
@@ -234,6 +259,10 @@ class Call:
     """What becomes of a stream that breaks after it has begun; see `layers/resume.py`."""
     said: str = ""
     """What the answer said before it broke off, for targets to go on from."""
+    hedge: Hedge | None = None
+    """When a second target is asked beside one that is slow; see `layers/hedge.py`."""
+    claims: set[str] | None = None
+    """Of a call with two legs: targets that one of them has taken, and the other passes over."""
     complete: Callable[[Call, Reply], ChatResponse[Any]] | None = None
     """Completes an answer with what only the whole call knows; see `Runtime.finish`."""
 
@@ -244,7 +273,14 @@ class Call:
 
     def evolve(self, **changes: Any) -> Call:
         """A copy with some fields changed."""
-        return replace(self, **changes)
+        # Each attempt makes two or three: this takes 2 us where `dataclasses.replace` takes 9.
+        copy = Call(*_fields_of(self))
+        for name, value in changes.items():
+            setattr(copy, name, value)
+        return copy
+
+
+_fields_of: Callable[[Call], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(Call)))
 
 
 @dataclass(slots=True, eq=False)

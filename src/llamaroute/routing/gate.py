@@ -58,6 +58,10 @@ class Limits(NamedTuple):
     reserve_max_tokens: bool = True
 
 
+_UNCOUNTED = (None, None, None)
+"""Neither requests nor tokens nor calls under way are limited."""
+
+
 @dataclass(slots=True)
 class Bucket:
     """A rate: `per_minute`, of which `burst` may go out at once.
@@ -276,7 +280,7 @@ class Gate:
     def degraded(self) -> bool:
         """Whether there are limits that are shared, but those of this process count, because the others cannot be
         asked."""
-        return self.shared is not None and not self.shared.up and self.limits[:3] != (None, None, None)
+        return self.shared is not None and not self.shared.up and self.limits[:3] != _UNCOUNTED
 
     def reserve(self, prompt: int, max_tokens: int | None) -> int:
         """Tokens to set aside for a request."""
@@ -301,6 +305,9 @@ class Gate:
 
     def _step(self, ticket: Ticket, now: float) -> Step:
         if ticket.state == "new":
+            if self._is_open(ticket, now):
+                self._grant(ticket, now)
+                return "granted"
             if refusal := self._join(ticket, now):
                 return refusal
         if ticket.state == "granted":
@@ -351,8 +358,21 @@ class Gate:
             self.requests.take(1, now, pace)
         if self.tokens is not None:
             self.tokens.take(ticket.tokens, now, pace)
+        self._remove(ticket)
         self._grant(ticket, now)
         return "granted"
+
+    def _is_open(self, ticket: Ticket, now: float) -> bool:
+        """Whether nobody waits and nothing is counted, as for most calls: a ticket goes out without joining the
+        queue."""
+        return (
+            not self.queue
+            and self.shared is None
+            and self._alone
+            and self.limits[:3] == _UNCOUNTED
+            and now < ticket.until
+            and self._blocked(ticket, now) is None
+        )
 
     def _join(self, ticket: Ticket, now: float) -> Refused | None:
         if self.limits.max_wait is not None:
@@ -409,7 +429,6 @@ class Gate:
         return wait or None
 
     def _grant(self, ticket: Ticket, now: float) -> None:
-        self._remove(ticket)
         ticket.state, ticket.began = "granted", now
         self.busy += 1
         for kind, amount in (("requests", 1), ("tokens", ticket.tokens)):
@@ -427,6 +446,7 @@ class Gate:
                     self.shared.tell(self.busy, ticket.tokens, 1)
             elif answer is not None and answer.granted:
                 ticket.shared = True
+                self._remove(ticket)
                 self._grant(ticket, now)
             else:
                 ticket.state = "waiting"

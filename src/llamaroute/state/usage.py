@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._totals = Totals()
+        self._today: tuple[datetime.date, Totals] | None = None
+        """The day of the last call, and its totals."""
         self._lock = threading.Lock()
 
     def totals(self) -> Totals:
@@ -76,45 +78,50 @@ class Tally:
 
     def count(self, call: Call, response: ChatResponse[Any] | None) -> None:
         """Add a call that has ended; None is one that failed."""
-        asked = call.ledger.attempts[0].target if call.ledger.attempts else call.target.name
+        attempts = call.ledger.attempts
+        asked = attempts[0].target if attempts else call.target.name
         target = asked if response is None else response.target
         with self._lock:
-            for totals in self._of_call(call, target):
+            whole, own = self._of_whole(call), self._of_target(target)
+            for totals in (*whole, *own):
                 totals.calls += 1
                 totals.failed += response is None
-            whole = tuple(self._of_whole(call))
-            for attempt in call.ledger.attempts:
-                places = (*whole, *self._of_target(attempt.target))
-                _add(places, attempt)
-            if response is not None and not call.ledger.attempts:  # a layer of the user's answered by itself
-                _add_answer((*whole, *self._of_target(target)), response)
+            for attempt in attempts:
+                _add((*whole, *(own if attempt.target == target else self._of_target(attempt.target))), attempt)
+            if response is not None and not attempts:  # a layer of the user's answered by itself
+                _add_answer((*whole, *own), response)
 
-    def _of_whole(self, call: Call) -> Iterator[Totals]:
-        all_calls, day = self._totals, call.ledger.today
-        yield all_calls
-        if call.route is not None:
-            yield all_calls.by_route.setdefault(call.route, Totals())
-        name = day.isoformat()
-        if name not in all_calls.by_day:
+    def _of_whole(self, call: Call) -> tuple[Totals, ...]:
+        all_calls, day = self._totals, self._of_day(call.ledger.today)
+        if call.route is None:
+            return (all_calls, day)
+        return (all_calls, all_calls.by_route.setdefault(call.route, Totals()), day)
+
+    def _of_day(self, day: datetime.date) -> Totals:
+        if self._today is not None and self._today[0] == day:
+            return self._today[1]
+        name, days = day.isoformat(), self._totals.by_day
+        if name not in days:
             oldest = (day - datetime.timedelta(days=DAYS)).isoformat()
-            for old in [old for old in all_calls.by_day if old <= oldest]:
-                del all_calls.by_day[old]
-        yield all_calls.by_day.setdefault(name, Totals())
+            for old in [old for old in days if old <= oldest]:
+                del days[old]
+        self._today = (day, days.setdefault(name, Totals()))
+        return self._today[1]
 
-    def _of_target(self, target: str) -> Iterator[Totals]:
-        yield self._totals.by_target.setdefault(target, Totals())
-        yield self._totals.by_provider.setdefault(target.partition(":")[0], Totals())
-
-    def _of_call(self, call: Call, target: str) -> Iterator[Totals]:
-        yield from self._of_whole(call)
-        yield from self._of_target(target)
+    def _of_target(self, target: str) -> tuple[Totals, Totals]:
+        by_target, by_provider = self._totals.by_target, self._totals.by_provider
+        if target not in by_target:
+            by_target[target] = Totals()
+            by_provider.setdefault(target.partition(":")[0], Totals())
+        return by_target[target], by_provider[target.partition(":")[0]]
 
 
 def _add(places: Iterable[Totals], attempt: Attempt) -> None:
     usage, cost = attempt.usage, attempt.cost
+    abandoned = attempt.error is not None and attempt.error.type == "Abandoned"
     for totals in places:
         totals.attempts += 1
-        totals.abandoned += attempt.error is not None and attempt.error.type == "Abandoned"
+        totals.abandoned += abandoned
         if usage is not None:
             totals.input_tokens += usage.input_tokens
             totals.output_tokens += usage.output_tokens

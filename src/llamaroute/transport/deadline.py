@@ -19,11 +19,15 @@ from typing import Any
 import httpcore
 
 from ..types.response import Phase
+from .chunks import Chunks
 
-__all__ = ["AsyncDeadlineBackend", "DeadlineBackend", "Watch"]
+__all__ = ["AsyncDeadlineBackend", "DeadlineBackend", "SocketOption", "Together", "Watch"]
 
 _WRITE = 256 << 10
 """Bytes handed to a socket at a time, so that the time left is looked at between two of them."""
+
+_TOGETHER = 64 << 10
+"""Bytes that are copied into one piece rather than sent one by one."""
 
 _SLICE = 0.5
 """Seconds a blocking read waits before it looks up. A Ctrl-C that arrives between Python's last look at signals and the
@@ -82,7 +86,9 @@ class Watch:
         return left
 
     def abort(self) -> None:
-        """Wake whoever waits on the socket, in whatever thread: closing it alone would leave them waiting."""
+        """Wake whoever waits on the socket, in whatever thread: closing it alone would leave them waiting. What they do
+        next is too late."""
+        self.until = self.total = 0.0
         sock = self.stream.get_extra_info("socket") if self.stream is not None else None
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -92,6 +98,34 @@ class Watch:
     def connect_seconds(self) -> float:
         """Seconds spent on connecting; 0 on a connection used again."""
         return self.sent - self.started if self.connected and self.sent else 0.0
+
+
+class Together:
+    """Small pieces of a request, until they are sent together: httpcore writes a request's head, its body and an empty
+    end one by one, and to send costs more than to read the answer as JSON."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> tuple[bytes, ...]:
+        """What has to be sent now: nothing, or all that came until here. An empty piece is the end of a request."""
+        if piece and self._size + len(piece) <= _TOGETHER:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            return ()
+        rest = self.rest()
+        return tuple(data for data in (rest, piece) if data)
+
+    def rest(self) -> bytes:
+        """What was held back; an answer is waited for."""
+        if not self._pieces:
+            return b""
+        data = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return data
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
@@ -134,25 +168,38 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, watch: Watch) -> None:
         self._inner = inner
         self._watch = watch
+        self._together = Together()
+        self._chunks = Chunks()
         watch.stream = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         watch = self._watch
+        if rest := self._together.rest():
+            self._send(rest)
         while True:
             try:
-                return self._inner.read(max_bytes, min(watch.left(httpcore.ReadTimeout), _SLICE))
+                data = self._inner.read(max_bytes, min(watch.left(httpcore.ReadTimeout), _SLICE))
             except httpcore.ReadTimeout:
                 watch.left(httpcore.ReadTimeout)
+                continue
+            if (given := self._chunks.merged(data)) or not data:
+                return given
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for piece in self._together.add(buffer):
+            self._send(piece)
+
+    def _send(self, data: bytes) -> None:
         watch = self._watch
         watch.writing()
-        if len(buffer) <= _WRITE:
-            self._inner.write(buffer, watch.left(httpcore.WriteTimeout))
+        self._chunks.begin()
+        if len(data) <= _WRITE:
+            self._inner.write(data, watch.left(httpcore.WriteTimeout))
             return
-        view = memoryview(buffer)
-        for start in range(0, len(buffer), _WRITE):
-            self._inner.write(bytes(view[start : start + _WRITE]), watch.left(httpcore.WriteTimeout))
+        view = memoryview(data)
+        for start in range(0, len(data), _WRITE):
+            # A view serves as well as bytes, and need not be copied.
+            self._inner.write(view[start : start + _WRITE], watch.left(httpcore.WriteTimeout))  # type: ignore[arg-type]
 
     def close(self) -> None:
         self._inner.close()
@@ -234,13 +281,25 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
     def __init__(self, inner: httpcore.AsyncNetworkStream, watch: Watch) -> None:
         self._inner = inner
         self._watch = watch
+        self._together = Together()
+        self._chunks = Chunks()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
+        if rest := self._together.rest():
+            await self._send(rest)
+        while True:
+            data = await self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
+            if (given := self._chunks.merged(data)) or not data:
+                return given
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for piece in self._together.add(buffer):
+            await self._send(piece)
+
+    async def _send(self, data: bytes) -> None:
         self._watch.writing()
-        await self._inner.write(buffer, self._watch.left(httpcore.WriteTimeout))
+        self._chunks.begin()
+        await self._inner.write(data, self._watch.left(httpcore.WriteTimeout))
 
     async def aclose(self) -> None:
         await self._inner.aclose()

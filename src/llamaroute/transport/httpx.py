@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-import threading
-import weakref
+import sys
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -26,24 +25,26 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from ..errors import ConfigError, ConnectionError, InputError, ProtocolError, ProviderError, TimeoutError
+from ..errors import ConfigError, ConnectionError, InputError, ProtocolError, ProviderError
 from ..pipeline.ops import Head, Send
 from ..types.response import Phase
 from .deadline import AsyncDeadlineBackend, DeadlineBackend, Watch
+from .idle import KEEP_ALIVE, MAX_IDLE, forget_in_children
+from .origin import Origin, Url, proxy_for, shown
+from .outcome import decompressor, out_of_time
 
-__all__ = ["AsyncHttpxTransport", "HttpxTransport"]
-
-KEEP_ALIVE = 60.0
-"""Seconds an unused connection is kept; shorter than what load balancers allow, which is a minute or more."""
-MAX_IDLE = 512
-"""Unused connections kept per origin."""
-
-Origin = tuple[str, str, int | None]
+__all__ = ["AsyncHttpxTransport", "HttpxTransport", "tls"]
 
 
 @lru_cache(maxsize=16)
-def _tls(verify: bool | str) -> ssl.SSLContext:
+def tls(verify: bool | str) -> ssl.SSLContext:
     """One TLS context per way of verifying and process: loading the certificates takes some 20 ms."""
+    context = _tls_context(verify)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _tls_context(verify: bool | str) -> ssl.SSLContext:
     if isinstance(verify, str):
         try:
             if os.path.isdir(verify):
@@ -56,99 +57,38 @@ def _tls(verify: bool | str) -> ssl.SSLContext:
     return httpx.create_ssl_context(verify=verify)
 
 
-class _Url:
-    """A URL taken apart once; the same few are asked for all the time."""
-
-    __slots__ = ("core", "host", "host_header", "origin", "place", "secure")
+class _Url(Url):
+    __slots__ = ("core",)
 
     def __init__(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
-        except ValueError as error:
-            raise ConfigError(f"{_shown(url)!r} is not a URL: {error}", key="base_url") from None
-        if parts.scheme not in ("http", "https") or not host:
-            raise ConfigError(
-                f"{_shown(url)!r} is not an http or https URL with a host; check base_url", key="base_url"
-            )
-        try:
-            ascii_host = host.encode("ascii")
-        except UnicodeEncodeError:
-            import idna
-
-            try:
-                ascii_host = idna.encode(host)
-            except idna.IDNAError as error:
-                raise ConfigError(f"{host!r} is not a host name: {error}", key="base_url") from None
-        self.host = ascii_host.decode()
-        self.secure = parts.scheme == "https"
-        self.origin: Origin = (parts.scheme, self.host, port)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        shown = b"[%s]" % ascii_host if b":" in ascii_host else ascii_host
-        default = 443 if self.secure else 80
-        self.host_header = shown if port in (None, default) else b"%s:%d" % (shown, port)
-        self.place = self.host_header.decode()
-        self.core = httpcore.URL(
-            scheme=parts.scheme.encode(), host=ascii_host, port=port, target=_percent_encoded(target)
-        )
-
-
-def _percent_encoded(target: str) -> bytes:
-    """The request target; what is encoded already, and `@` and `/`, stay as they are."""
-    from urllib.parse import quote
-
-    return quote(target, safe="%/:?#[]@!$&'()*+,;=-._~").encode("ascii")
-
-
-def _shown(url: str) -> str:
-    """A URL for messages: without a query, which may hold a key, and without a password."""
-    return url.partition("?")[0].rpartition("@")[2]
+        super().__init__(url)
+        scheme, host, port = self.origin
+        self.core = httpcore.URL(scheme=scheme.encode(), host=host.encode(), port=port, target=self.target)
 
 
 _url = lru_cache(maxsize=256)(_Url)
 
 
-def _proxy_for(url: _Url, proxy: str | None) -> str | None:
-    """The proxy configured, else the one the environment names (HTTPS_PROXY, NO_PROXY and their kind)."""
-    if proxy is not None:
-        return proxy
-    if os.name == "posix" and os.uname().sysname != "Darwin":
-        # Elsewhere the system has a setting of its own; here it is the environment or nothing, and looking first
-        # saves importing urllib.request.
-        if not any(name.lower().endswith("_proxy") for name in os.environ):
-            return None
-    import urllib.request
-
-    found = urllib.request.getproxies()
-    value = found.get(url.origin[0]) or found.get("all")
-    port = url.origin[2]
-    if not value or urllib.request.proxy_bypass(f"{url.host}:{port}" if port else url.host):
-        return None
-    return value if "://" in value else f"http://{value}"
-
-
-def _options(url: _Url, verify: bool | str, proxy: str | None) -> dict[str, Any]:
-    """Arguments for httpcore: a pool of one connection, directly or through a proxy."""
-    secure = _tls(verify) if url.secure else None
+def _options(url: _Url, verify: bool | str, proxy: str) -> dict[str, Any]:
+    """Arguments for httpcore: a pool of one connection, through a proxy."""
     options: dict[str, Any] = {
-        "ssl_context": secure,
+        "ssl_context": tls(verify) if url.secure else None,
         "max_connections": 1,
         "max_keepalive_connections": 1,
         "keepalive_expiry": KEEP_ALIVE,
     }
-    if proxy is not None:
-        parts = urlsplit(proxy)
-        if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
-            raise ConfigError(f"proxy: {_shown(proxy)!r} is not an http, https or socks5 URL with a host", key="proxy")
-        if parts.scheme == "https":
-            options["proxy_ssl_context"] = _tls(verify)
-        options["proxy_url"] = httpcore.URL(
-            scheme=parts.scheme.encode(), host=parts.hostname.encode(), port=parts.port, target=b"/"
-        )
-        if parts.username is not None:
-            from urllib.parse import unquote
+    parts = urlsplit(proxy)
+    if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
+        raise ConfigError(f"proxy: {shown(proxy)!r} is not an http, https or socks5 URL with a host", key="proxy")
+    if parts.scheme == "https":
+        options["proxy_ssl_context"] = tls(verify)
+    options["proxy_url"] = httpcore.URL(
+        scheme=parts.scheme.encode(), host=parts.hostname.encode(), port=parts.port, target=b"/"
+    )
+    if parts.username is not None:
+        from urllib.parse import unquote
 
-            options["proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+        options["proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
     return options
 
 
@@ -216,16 +156,6 @@ def _head(response: httpcore.Response, watch: Watch) -> Head:
     return Head(response.status, headers, watch.connect_seconds, watch.sent)
 
 
-def _decompressor(head: Head) -> Any:
-    """For hosts and proxies that compress although they were asked not to."""
-    encoding = head.headers.get("content-encoding", "identity").lower()
-    if encoding in ("identity", ""):
-        return None
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(zlib.MAX_WBITS | 32)
-    raise ProtocolError(f"the host compressed its answer as {encoding!r} although it was asked not to")
-
-
 # What httpcore raises, and nothing else of its own.
 _FAILURES = (
     httpcore.TimeoutException,
@@ -236,20 +166,11 @@ _FAILURES = (
 )
 
 
-_PHASES = {
-    "connect": "connecting took",
-    "first_token": "the answer did not begin for",
-    "idle": "nothing came for",
-    "total": "the whole call took",
-    "queue": "waiting took",
-}
-
-
 def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
     """A foreign error as ours. Messages name host and port alone: a URL can hold secrets in its query."""
     phase = watch.phase
     if isinstance(error, httpcore.TimeoutException):
-        raise timed_out(phase, f"{host}: {_PHASES[phase]} longer than allowed") from None
+        raise out_of_time(phase, host) from None
     if isinstance(error, httpcore.LocalProtocolError):
         # h11 quotes the offending header value, which may be a key.
         raise InputError("the request has a header that HTTP does not allow") from None
@@ -259,38 +180,66 @@ def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
         raise ProtocolError(f"{host} does not speak HTTP as it should: {text}", phase=phase) from None
     if isinstance(error, httpcore.ProxyError):
         raise ConnectionError(f"the proxy to {host} refused: {text}", phase="connect") from None
+    if not watch.sent:  # the whole call's end may have been sooner than that of connecting
+        phase = "connect"
     what = "cannot connect to" if phase == "connect" else "lost the connection to"
     raise ConnectionError(f"{what} {host}: {text}", phase=phase) from None
 
 
-def timed_out(phase: Phase, message: str) -> TimeoutError:
-    """A timeout; when the whole call's time is over, nobody is asked again."""
-    more = phase != "total"
-    return TimeoutError(message, phase=phase, retryable=more, failover=more)
-
-
 class _Connection:
-    """A blocking pool of one connection, with its watch."""
+    """A blocking connection, made for its first request, with its watch. Through a proxy, it is httpcore's pool of one,
+    which knows how to ask the proxy; a pool where none is needed would be a sixth of a call's cost."""
 
-    __slots__ = ("pool", "proxied", "watch")
+    __slots__ = ("_direct", "_pool", "_secure", "_url", "proxied", "watch")
 
     def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
-        options = _options(url, verify, _proxy_for(url, proxy))
-        self.proxied = "proxy_url" in options
+        self._url = url
+        self._direct: httpcore.HTTP11Connection | None = None
+        self._pool: httpcore.ConnectionPool | None = None
+        proxy = proxy_for(url, proxy)
+        self.proxied = proxy is not None
+        if proxy is None:
+            self._secure = tls(verify) if url.secure else None
+            return
+        options = _options(url, verify, proxy)
         options["network_backend"] = DeadlineBackend(self.watch)
-        self.pool: httpcore.ConnectionPool
-        if "proxy_url" not in options:
-            self.pool = httpcore.ConnectionPool(**options)
-        elif options["proxy_url"].scheme.startswith(b"socks"):
+        if options["proxy_url"].scheme.startswith(b"socks"):
             with _socks():
-                self.pool = httpcore.SOCKSProxy(**options)
+                self._pool = httpcore.SOCKSProxy(**options)
         else:
-            self.pool = httpcore.HTTPProxy(**options)
+            self._pool = httpcore.HTTPProxy(**options)
+
+    def send(self, request: httpcore.Request) -> httpcore.Response:
+        if self._pool is not None:
+            return self._pool.handle_request(request)
+        if self._direct is None:
+            self._direct = self._connect()
+        return self._direct.handle_request(request)
+
+    def _connect(self) -> httpcore.HTTP11Connection:
+        url = self._url
+        stream = DeadlineBackend(self.watch).connect_tcp(url.host, url.port)
+        if self._secure is not None:
+            stream = stream.start_tls(self._secure, server_hostname=url.host)
+        return httpcore.HTTP11Connection(url.core.origin, stream, keepalive_expiry=KEEP_ALIVE)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last answer has closed it."""
+        return self._direct is not None and self._direct.is_closed()
+
+    @property
+    def stale(self) -> bool:
+        """Whether no request may be sent any more: the host may have closed it meanwhile."""
+        return self._direct is not None and self._direct.has_expired()
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # the connection is gone either way
-            self.pool.close()
+            if self._pool is not None:
+                self._pool.close()
+            elif self._direct is not None:
+                self._direct.close()
 
 
 @contextlib.contextmanager
@@ -309,22 +258,22 @@ class HttpxTransport:
         self._proxy = proxy
         self._idle: dict[Origin, deque[tuple[float, _Connection]]] = {}
         self._closed = False
-        _forget_in_children(self)
+        forget_in_children(self)
 
     def open(self, send: Send) -> HttpxResponse:
         """See `base.Transport`."""
         url = _url(send.request.url)
         request = _request(send, url)
         # A pinned address is not an origin's: its connection is used once.
-        stack = self._idle.get(url.origin) if send.address is None else None
-        try:
-            connection = stack.pop()[1] if stack else _Connection(url, self._verify, self._proxy)
-        except IndexError:  # another thread was faster
+        connection = self._pop(url.origin) if send.address is None else None
+        if connection is None:
             connection = _Connection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
+        if send.stop is not None and send.stop.listen(watch.abort):
+            watch.abort()
         try:
-            response = connection.pool.handle_request(request)
+            response = connection.send(request)
         except _FAILURES as error:
             connection.close()
             _raise(error, watch, url.place)
@@ -333,8 +282,21 @@ class HttpxTransport:
             raise
         return HttpxResponse(response, connection, url, self if send.address is None else None)
 
+    def _pop(self, origin: Origin) -> _Connection | None:
+        """The connection that was used last and is good for another request."""
+        stack = self._idle.get(origin)
+        while stack:
+            try:
+                connection = stack.pop()[1]
+            except IndexError:  # another thread was faster
+                break
+            if not connection.stale:
+                return connection
+            connection.close()
+        return None
+
     def _push(self, origin: Origin, connection: _Connection) -> None:
-        if self._closed:
+        if self._closed or connection.over:
             connection.close()
             return
         now = monotonic()
@@ -373,7 +335,7 @@ class HttpxResponse:
         self._ended = False
         self.head = _head(response, connection.watch)
         try:
-            self._inflate = _decompressor(self.head)
+            self._inflate = decompressor(self.head)
         except ProviderError:
             self.close()
             raise
@@ -414,30 +376,76 @@ class HttpxResponse:
 
 
 class _AsyncConnection:
-    """An async pool of one connection, with its watch."""
+    """The same for an event loop."""
 
-    __slots__ = ("pool", "proxied", "watch")
+    __slots__ = ("_direct", "_pool", "_secure", "_url", "proxied", "watch")
 
     def __init__(self, url: _Url, verify: bool | str, proxy: str | None) -> None:
         self.watch = Watch()
-        options = _options(url, verify, _proxy_for(url, proxy))
-        self.proxied = "proxy_url" in options
+        self._url = url
+        self._direct: httpcore.AsyncHTTP11Connection | None = None
+        self._pool: httpcore.AsyncConnectionPool | None = None
+        proxy = proxy_for(url, proxy)
+        self.proxied = proxy is not None
+        if proxy is None:
+            self._secure = tls(verify) if url.secure else None
+            return
+        options = _options(url, verify, proxy)
         options["network_backend"] = AsyncDeadlineBackend(self.watch)
-        self.pool: httpcore.AsyncConnectionPool
-        if "proxy_url" not in options:
-            self.pool = httpcore.AsyncConnectionPool(**options)
-        elif options["proxy_url"].scheme.startswith(b"socks"):
+        if options["proxy_url"].scheme.startswith(b"socks"):
             with _socks():
-                self.pool = httpcore.AsyncSOCKSProxy(**options)
+                self._pool = httpcore.AsyncSOCKSProxy(**options)
         else:
-            self.pool = httpcore.AsyncHTTPProxy(**options)
+            self._pool = httpcore.AsyncHTTPProxy(**options)
+
+    async def send(self, request: httpcore.Request, loop: object) -> httpcore.Response:
+        if self._pool is not None:
+            return await self._pool.handle_async_request(request)
+        if self._direct is None:
+            self._direct = await self._connect(loop)
+        return await self._direct.handle_async_request(request)
+
+    async def _connect(self, loop: object) -> httpcore.AsyncHTTP11Connection:
+        from .asyncio_stream import AsyncioBackend, is_asyncio
+
+        url = self._url
+        backend = AsyncioBackend(self.watch) if is_asyncio(loop) else AsyncDeadlineBackend(self.watch)
+        stream = await backend.connect_tcp(url.host, url.port)
+        if self._secure is not None:
+            stream = await stream.start_tls(self._secure, server_hostname=url.host)
+        return httpcore.AsyncHTTP11Connection(url.core.origin, stream, keepalive_expiry=KEEP_ALIVE)
+
+    @property
+    def over(self) -> bool:
+        """See `_Connection`."""
+        return self._direct is not None and self._direct.is_closed()
+
+    @property
+    def stale(self) -> bool:
+        """See `_Connection`."""
+        return self._direct is not None and self._direct.has_expired()
 
     async def aclose(self) -> None:
         import anyio
 
         # Closing must finish although the task that closes may be cancelled already.
         with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
-            await self.pool.aclose()
+            if self._pool is not None:
+                await self._pool.aclose()
+            elif self._direct is not None:
+                await self._direct.aclose()
+
+
+def _running_loop() -> object:
+    """What runs this task: trio, or asyncio's loop, which may itself be where trio is a guest."""
+    if "trio" in sys.modules:
+        import trio
+
+        with contextlib.suppress(RuntimeError):
+            return trio.lowlevel.current_trio_token()
+    import asyncio
+
+    return asyncio.get_running_loop()
 
 
 class AsyncHttpxTransport:
@@ -452,23 +460,22 @@ class AsyncHttpxTransport:
         self._idle: dict[Origin, deque[tuple[float, _AsyncConnection]]] = {}
         self._loop: object = None
         self._closed = False
-        _forget_in_children(self)
+        forget_in_children(self)
 
     async def open(self, send: Send) -> AsyncHttpxResponse:
         """See `base.AsyncTransport`."""
-        from anyio.lowlevel import current_token
-
-        loop = current_token()
-        if loop != self._loop:
+        loop = _running_loop()
+        if loop is not self._loop:
             self._loop, self._idle = loop, {}
         url = _url(send.request.url)
         request = _request(send, url)
-        stack = self._idle.get(url.origin) if send.address is None else None
-        connection = stack.pop()[1] if stack else _AsyncConnection(url, self._verify, self._proxy)
+        connection = await self._pop(url.origin) if send.address is None else None
+        if connection is None:
+            connection = _AsyncConnection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
         try:
-            response = await connection.pool.handle_async_request(request)
+            response = await connection.send(request, loop)
         except _FAILURES as error:
             await connection.aclose()
             _raise(error, watch, url.place)
@@ -479,8 +486,17 @@ class AsyncHttpxTransport:
         await answer.prepare()
         return answer
 
+    async def _pop(self, origin: Origin) -> _AsyncConnection | None:
+        stack = self._idle.get(origin)
+        while stack:
+            connection = stack.pop()[1]
+            if not connection.stale:
+                return connection
+            await connection.aclose()
+        return None
+
     async def _push(self, origin: Origin, connection: _AsyncConnection) -> None:
-        if self._closed:
+        if self._closed or connection.over:
             await connection.aclose()
             return
         now = monotonic()
@@ -492,9 +508,7 @@ class AsyncHttpxTransport:
     async def aclose(self) -> None:
         """See `base.AsyncTransport`."""
         self._closed = True
-        from anyio.lowlevel import current_token
-
-        stacks = list(self._idle.values()) if current_token() == self._loop else []
+        stacks = list(self._idle.values()) if _running_loop() is self._loop else []
         self._idle = {}
         for stack in stacks:
             while stack:
@@ -525,7 +539,7 @@ class AsyncHttpxResponse:
     async def prepare(self) -> None:
         """Find out how the body is packed; closes itself when it cannot be read."""
         try:
-            self._inflate = _decompressor(self.head)
+            self._inflate = decompressor(self.head)
         except ProviderError:
             await self.aclose()
             raise
@@ -575,21 +589,3 @@ async def _unwind(parts: AsyncIterator[bytes]) -> None:
     with contextlib.suppress(StopAsyncIteration, Exception):
         while True:
             await anext(parts)
-
-
-_live: weakref.WeakSet[HttpxTransport | AsyncHttpxTransport] = weakref.WeakSet()
-_live_lock = threading.Lock()
-
-
-def _forget_in_children(transport: HttpxTransport | AsyncHttpxTransport) -> None:
-    with _live_lock:
-        _live.add(transport)
-
-
-def _after_fork() -> None:
-    for transport in list(_live):
-        transport.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

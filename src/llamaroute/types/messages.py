@@ -13,6 +13,8 @@ __all__ = ["Input", "Message", "Role", "assistant", "messages_from", "system", "
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 _ROLES = ("system", "user", "assistant", "tool")
+_PARTS = (Text, Image, Document, Video, ToolCall)
+_LOOSE = (str, Text, Image, Document, Video)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ def messages_from(value: Input, *, system_text: str | None = None) -> tuple[Mess
     Raises:
         InputError: the value is none of these, or there is no message at all.
     """
+    if type(value) is str and system_text is None:
+        return (Message("user", (Text(value),)),)  # most calls
     items: Sequence[Any]
     if isinstance(value, str | Text | Image | Document | Video | ToolCall | Message | Mapping):
         items = (value,)
@@ -88,7 +92,7 @@ def messages_from(value: Input, *, system_text: str | None = None) -> tuple[Mess
     messages: list[Message] = [] if system_text is None else [system(system_text)]
     loose: list[str | Part] = []
     for index, item in enumerate(items):
-        if isinstance(item, str | Text | Image | Document | Video):
+        if isinstance(item, _LOOSE):
             loose.append(item)
             continue
         if loose:
@@ -112,7 +116,7 @@ def _parts(content: Sequence[Any]) -> tuple[Part, ...]:
     for item in content:
         if isinstance(item, str):
             parts.append(Text(item))
-        elif isinstance(item, Text | Image | Document | Video | ToolCall):
+        elif isinstance(item, _PARTS):
             parts.append(item)
         else:
             raise InputError(f"a message is made of text and parts such as Image, not {type(item).__name__}")

@@ -14,6 +14,7 @@ from .tools import JsonSchema, Tool
 
 __all__ = ["NUMBERS", "SAMPLING_FIELDS", "ChatRequest"]
 
+_PICTURES = (Image, Document, Video)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 NUMBERS: Mapping[str, type] = MappingProxyType(
@@ -72,7 +73,11 @@ class ChatRequest:
     @property
     def has_pictures(self) -> bool:
         """Whether there are images, or documents or videos, which become images on the way."""
-        return any(isinstance(part, Image | Document | Video) for message in self.messages for part in message.parts)
+        for message in self.messages:
+            for part in message.parts:
+                if isinstance(part, _PICTURES):
+                    return True
+        return False
 
     def evolve(self, **changes: Any) -> ChatRequest:
         """A copy with some fields changed."""

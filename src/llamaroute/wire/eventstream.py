@@ -119,16 +119,24 @@ class EventStreamDecoder:
                     return
                 self._buffer, self._at = self._buffer[self._at :] + self._tail, 0
                 self._tail = bytearray()
-            total, headers_length, checksum = _LENGTHS.unpack_from(self._buffer, self._at)
+            buffer, begin = self._buffer, self._at
+            total, headers_length, checksum = _LENGTHS.unpack_from(buffer, begin)
             if self._need == _PRELUDE:
                 self._check_prelude(total, headers_length, checksum)
-                self._need = total
-                if len(self._buffer) - self._at < total:
+                if len(buffer) - begin < total:
+                    self._need = total
                     continue
-            message = self._message(total, headers_length)
-            self._at += total
+            end = begin + total - 4
+            if crc32(buffer[begin:end]) != _U32.unpack_from(buffer, end)[0]:
+                raise self._bad_message(begin, end)
+            headers_end = begin + _PRELUDE + headers_length
+            block = buffer[begin + _PRELUDE : headers_end]
+            headers = self._known.get(block)
+            if headers is None:
+                headers = self._headers(block)
+            self._at = end + 4
             self._need = _PRELUDE
-            yield message
+            yield Message(headers, buffer[headers_end:end])
 
     def _check_prelude(self, total: int, headers_length: int, checksum: int) -> None:
         actual = crc32(self._buffer[self._at : self._at + 8])
@@ -142,24 +150,19 @@ class EventStreamDecoder:
         if payload_length > MAX_PAYLOAD:
             raise self._fail(f"a payload of {payload_length} bytes; the limit is {MAX_PAYLOAD}")
 
-    def _message(self, total: int, headers_length: int) -> Message:
-        buffer, begin = self._buffer, self._at
-        end = begin + total - 4
-        actual = crc32(buffer[begin:end])
-        (checksum,) = _U32.unpack_from(buffer, end)
-        if actual != checksum:
-            raise self._fail(f"the message's checksum is {checksum:#010x}, its bytes give {actual:#010x}")
-        headers_end = begin + _PRELUDE + headers_length
-        block = buffer[begin + _PRELUDE : headers_end]
-        headers = self._known.get(block)
-        if headers is None:
-            try:
-                headers = MappingProxyType(_read_headers(block))
-            except _BadHeaders as bad:
-                raise self._fail(str(bad)) from None
-            if len(self._known) < _KNOWN_HEADERS:
-                self._known[block] = headers
-        return Message(headers, buffer[headers_end:end])
+    def _bad_message(self, begin: int, end: int) -> ProtocolError:
+        actual = crc32(self._buffer[begin:end])
+        (checksum,) = _U32.unpack_from(self._buffer, end)
+        return self._fail(f"the message's checksum is {checksum:#010x}, its bytes give {actual:#010x}")
+
+    def _headers(self, block: bytes) -> Mapping[str, HeaderValue]:
+        try:
+            headers = MappingProxyType(_read_headers(block))
+        except _BadHeaders as bad:
+            raise self._fail(str(bad)) from None
+        if len(self._known) < _KNOWN_HEADERS:
+            self._known[block] = headers
+        return headers
 
     def _fail(self, why: str) -> ProtocolError:
         self._broken = ProtocolError(f"broken event stream: {why}")

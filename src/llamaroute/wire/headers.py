@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 __all__ = ["Allowance", "limits_left", "request_id", "retry_after"]
@@ -78,26 +79,55 @@ def limits_left(headers: Mapping[str, str]) -> tuple[Allowance, ...]:
 
     https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.html
     """
-    return tuple(_drafts(headers)) + tuple(_per_header(headers))
+    said = [name for name in headers if "ratelimit" in name]
+    if not said:
+        return ()  # most hosts
+    drafts = tuple(_drafts(headers)) if "ratelimit" in headers else ()
+    return drafts + tuple(_per_header(said, headers))
 
 
-def _per_header(headers: Mapping[str, str]) -> Iterator[Allowance]:
-    for name, value in headers.items():
-        found = _LEFT.fullmatch(name)
-        if found is None or (remaining := _whole(value)) is None:
+def _per_header(names: Iterable[str], headers: Mapping[str, str]) -> Iterator[Allowance]:
+    for name in names:
+        said = _names(name)
+        if said is None or (remaining := _whole(headers[name])) is None:
             continue
-        plain = name.removeprefix("x-")
-        if plain != name and plain in headers:  # said twice; the one without `x-` brings the reset along
+        if said.plain != name and said.plain in headers:  # said twice; the one without `x-` brings the reset along
             continue
-        window = _WINDOWS.get(found["part"] or "")
-        if found["part"] == "minute" and found["kind"] is None and "ratelimit-remaining" in headers:
+        if said.minute and "ratelimit-remaining" in headers:
             continue
-        reset = _reset(headers.get(name.replace("remaining", "reset")), headers)
+        reset = _reset(headers.get(said.reset), headers)
         if not reset:
-            period = _duration(headers.get(name.replace("remaining", "renewalperiod")))
-            reset = period or window or reset
-        limit = _whole(headers.get(name.replace("remaining", "limit")))
-        yield Allowance("tokens" if found["kind"] == "tokens" else "requests", limit, remaining, reset)
+            reset = _duration(headers.get(said.period)) or said.window or reset
+        yield Allowance(said.kind, _whole(headers.get(said.limit)), remaining, reset)
+
+
+class _Names(NamedTuple):
+    """A header that says what is left, and what others about the same limit are called."""
+
+    kind: Literal["requests", "tokens"]
+    plain: str
+    minute: bool
+    """It says neither what is counted nor anything but that it is about a minute."""
+    window: float | None
+    reset: str
+    period: str
+    limit: str
+
+
+@lru_cache(maxsize=256)  # the same few names come with every answer
+def _names(name: str) -> _Names | None:
+    found = _LEFT.fullmatch(name)
+    if found is None:
+        return None
+    return _Names(
+        "tokens" if found["kind"] == "tokens" else "requests",
+        name.removeprefix("x-"),
+        found["part"] == "minute" and found["kind"] is None,
+        _WINDOWS.get(found["part"] or ""),
+        name.replace("remaining", "reset"),
+        name.replace("remaining", "renewalperiod"),
+        name.replace("remaining", "limit"),
+    )
 
 
 def _drafts(headers: Mapping[str, str]) -> Iterator[Allowance]:
@@ -132,15 +162,18 @@ def _reset(value: str | None, headers: Mapping[str, str]) -> float | None:
 
 
 _DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|us|µs|ns|h|m|s|d)")
+_ONE = re.compile(rf"{_DURATION.pattern}?", re.ASCII)
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def _duration(value: str | None) -> float | None:
     """`6m0s`, `52ms`, `1.5s`, or a number of seconds."""
     text = (value or "").strip()
-    if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", text, re.ASCII):
-        return float(text)
-    if not text or _DURATION.sub("", text):
+    if not text:
+        return None
+    if one := _ONE.fullmatch(text):
+        return round(float(one[1]) * _UNITS.get(one[2], 1.0), 9)
+    if _DURATION.sub("", text):
         return None
     return round(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)), 9)
 
