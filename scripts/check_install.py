@@ -83,6 +83,24 @@ def answer_of_the_emulator(
         return next(request.body.decode() for request in emu.requests if "messages" in request.body.decode())
 
 
+def answer_of_the_emulator_on_asyncio(**options: Any) -> None:
+    """The same with `AsyncClient`."""
+    import asyncio
+
+    import llamaroute as lr
+    from llamaroute.testing import emulator
+
+    async def ask(config: Any) -> tuple[str, str]:
+        async with lr.AsyncClient(config, **options) as client:
+            plain = (await client.chat("Hello", model="cloud:llama-4-scout")).text
+            async with client.stream("Hello", model="cloud:llama-4-scout") as stream:
+                return plain, "".join([text async for text in stream.text()])
+
+    with emulator(replies=["One.", "Two."]) as emu:
+        said = asyncio.run(ask({"providers": {"cloud": emu.providers("cloudflare")["cloudflare"]}}))
+    assert said == ("One.", "Two."), said
+
+
 def discovered(host: str) -> Any:
     """What `discover` says of an emulated account."""
     import llamaroute as lr
@@ -103,6 +121,8 @@ LOGINS: dict[str, dict[str, Any]] = {
 
 def core() -> None:
     """The core brings what it says and no more, loads nothing early, and answers."""
+    import llamaroute as lr
+
     needed, queue = set[str](), [*CORE]
     while queue:
         name = queue.pop()
@@ -118,6 +138,13 @@ def core() -> None:
     early = {"ssl", "httpx", "pydantic", "asyncio"} & loaded or {m for m in loaded if m.startswith("llamaroute.")}
     assert not early, f"import llamaroute loads {sorted(early)}"
     answer_of_the_emulator()
+    answer_of_the_emulator_on_asyncio()
+    without_engine = "nothing"
+    try:
+        answer_of_the_emulator_on_asyncio(transport="aiohttp")
+    except lr.ConfigError as error:
+        without_engine = str(error)
+    assert "pip install 'llamaroute[aiohttp]'" in without_engine, without_engine
 
     command = Path(sysconfig.get_path("scripts"), "llamaroute")
     without = subprocess.run([command, "chat", "hi"], capture_output=True, text=True, check=False)
@@ -366,6 +393,13 @@ def bedrock() -> None:
     assert any(entry.callable for entry in found.found), found
 
 
+def aiohttp() -> None:
+    """AsyncClient takes the engine by itself, and no other."""
+    answer_of_the_emulator_on_asyncio()
+    assert "llamaroute.transport.aiohttp" in sys.modules
+    assert "httpcore" not in sys.modules or "all" in sys.argv, "the other engine was loaded, too"
+
+
 def clouds() -> None:
     """All logins in one environment."""
     for check in (azure, databricks, vertex, bedrock):
@@ -387,6 +421,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "vertex-admin": vertex_admin,
     "bedrock": bedrock,
     "clouds": clouds,
+    "aiohttp": aiohttp,
     "local": local,
     "images": images,
     "documents": documents,

@@ -21,7 +21,7 @@ PURE = {
 INPUT_OUTPUT = {
     "transport", "client", "drivers", "streams", "arguments", "runtime", "auth", "config", "state", "control", "batch",
     "interop", "emulator", "testing",
-    "cli", "tools", "media_io", "local_models", "registry", "tokenizer", "conversation",
+    "cli", "tools", "media_io", "local_models", "registry", "tokenizer", "conversation", "racing",
 }  # fmt: skip
 
 # Room -> rooms it may import beside itself. A room that is not here may import everything pure.
@@ -161,6 +161,8 @@ def test_rooms_import_only_what_lies_below_them(module: Module):
     [
         ("httpx", {"transport/httpx.py"}),
         ("httpcore", {"transport/httpx.py", "transport/deadline.py"}),
+        ("aiohttp", {"transport/aiohttp.py"}),
+        ("yarl", {"transport/aiohttp.py"}),
         ("h11", {"emulator/server.py"}),
         ("tenacity", {"layers/retry.py"}),
         ("typer", {"cli"}),

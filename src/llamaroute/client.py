@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 from .arguments import ChatOptions, RunOptions
 from .config.models import Config
@@ -41,6 +41,7 @@ T = TypeVar("T")
 TransportT = TypeVar("TransportT")
 
 Tools = Sequence[Tool | Callable[..., Any]]
+Engine = Literal["httpx", "aiohttp"]
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 
 _WATCH = 1.0
@@ -50,12 +51,14 @@ _WATCH = 1.0
 class _Base(Generic[TransportT]):
     """What both clients do alike: hold the configuration, reload it, and keep one transport per kind of connection."""
 
+    _ENGINES: tuple[Engine, ...] = ("httpx",)
+
     def __init__(
         self,
         config: Source = None,
         *,
         profile: str | None = None,
-        transport: TransportT | None = None,
+        transport: TransportT | Engine | None = None,
         observers: Sequence[Any] = (),
         layers: Sequence[Layer] = (),
         watch: bool = False,
@@ -64,7 +67,13 @@ class _Base(Generic[TransportT]):
         self._source = config
         self._options: dict[str, Any] = {"profile": profile, "env": env, "observers": observers, "layers": layers}
         self._runtime = Runtime(config, **self._options)
-        self._given = transport
+        if isinstance(transport, str) and transport not in self._ENGINES:
+            raise ConfigError(
+                f"transport: {type(self).__name__} has no engine {transport!r}; there is {', '.join(self._ENGINES)}",
+                key="transport",
+            )
+        self._engine = transport if isinstance(transport, str) else None
+        self._given = None if isinstance(transport, str) else transport
         self._transports: list[tuple[tuple[object, ...], TransportT]] = []
         self._by_options: dict[int, tuple[ProviderSettings | None, TransportT]] = {}
         self._lock = threading.Lock()
@@ -196,7 +205,9 @@ class Client(_Base[Transport]):
             .json) here or in a parent folder, then the user's config folder, then the environment variables that the
             vendors' own tools read.
         profile: a `[profiles.X]` table to merge over the rest. Default: `LLAMAROUTE_PROFILE`.
-        transport: replaces what speaks http and https (see `llamaroute.transport.base`). Not closed by the client.
+        transport: replaces what speaks http and https (see `llamaroute.transport.base`). Not closed by the client. Or
+            the name of an engine: "httpx", the only one of `Client`, or "aiohttp". Default: "httpx"; for `AsyncClient`
+            "aiohttp" where it is installed (see docs/engines.md).
         observers: told about every attempt (see `llamaroute.pipeline.core.Observer`).
         layers: own layers around every attempt, outermost first (see docs/architecture.md).
         watch: read the config file anew when it changes.
@@ -356,6 +367,8 @@ class Client(_Base[Transport]):
 class AsyncClient(_Base[AsyncTransport]):
     """`Client` for asyncio and trio: the same names, arguments and results. Safe to share between tasks."""
 
+    _ENGINES = ("httpx", "aiohttp")
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -449,6 +462,16 @@ class AsyncClient(_Base[AsyncTransport]):
         return AsyncLocalTransport(target.options, account=target.provider)  # type: ignore[arg-type]
 
     def _http(self, verify: bool | str, proxy: str | None) -> AsyncTransport:
+        if self._engine != "httpx":
+            try:
+                from .transport.aiohttp import AiohttpTransport
+            except ImportError as error:
+                if self._engine == "aiohttp":
+                    raise ConfigError(
+                        f"transport='aiohttp': {error}; pip install 'llamaroute[aiohttp]'", key="transport"
+                    ) from None
+            else:
+                return AiohttpTransport(verify=verify, proxy=proxy)
         from .transport.httpx import AsyncHttpxTransport
 
         return AsyncHttpxTransport(verify=verify, proxy=proxy)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from .errors import TimeoutError
 from .pipeline.core import Ledger
-from .pipeline.ops import Blocking, Plan, Pull, Send, Signal, Sleep, Wait
+from .pipeline.ops import Blocking, Plan, Pull, Race, Send, Signal, Sleep, Wait
 from .spi import Target
 from .transport.base import AsyncResponse, AsyncTransport, Response, Transport
 
@@ -65,6 +65,11 @@ class Driver:
                             _wait(signal, seconds)
                         case Blocking():
                             value = _blocking(op)
+                        case Race():
+                            from .racing import race
+
+                            self.close()
+                            value, self.response = race(op, self._transport)
                 except Exception as raised:
                     error = raised
         finally:
@@ -157,6 +162,11 @@ class AsyncDriver:
                             await _async_wait(signal, seconds)
                         case Blocking():
                             value = await _async_blocking(op)
+                        case Race():
+                            from .racing import async_race
+
+                            await self.aclose()
+                            value, self.response = await async_race(op, self._transport)
                 except Exception as raised:
                     error = raised
         finally:

@@ -35,6 +35,7 @@ from .config.rules import rules_of, spending_of
 from .errors import CapabilityError, InputError, LlamarouteError, ModelRetiredError, PolicyError
 from .layers.adapt import adapt
 from .layers.failover import failover
+from .layers.hedge import hedge
 from .layers.limits import limits as limits_layer
 from .layers.observe import observe
 from .layers.order import ordered
@@ -53,6 +54,7 @@ from .pipeline.core import Call, Candidate, Handler, Layer, Ledger, Reply, Timeo
 from .pipeline.exchange import exchange, read_body, send_signed
 from .pipeline.ops import Blocking, Plan
 from .registry import make_auth, provider_spec
+from .routing.hedging import Hedge
 from .routing.policy import Rules, attribution
 from .routing.resolve import Account, make_account, resolve
 from .routing.traffic import Traffic
@@ -101,6 +103,7 @@ class _Found(NamedTuple):
     rules: Rules | None = None
     spending: Spending | None = None
     on_break: Literal["fail", "restart", "continue"] = "fail"
+    hedge: Hedge | None = None
 
 
 class Runtime:
@@ -127,6 +130,7 @@ class Runtime:
         self.gates = Gates()
         self.gates.configure(self.config.providers, self.config.limits, self.config.state)
         ordered = (
+            hedge,
             failover,
             window,
             restream,
@@ -198,6 +202,7 @@ class Runtime:
             strategy=found.strategy,
             route=found.route,
             on_break=found.on_break,
+            hedge=found.hedge,
             rules=found.rules,
             spending=found.spending,
             traffic=self.traffic,
@@ -220,7 +225,8 @@ class Runtime:
             name = None if route is None else self.config.default if model is None else model
             rules, budgets = rules_of(self.config, name), spending_of(self.config, name, self.counter)
             on_break = "fail" if route is None else route.on_break
-            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets, on_break)
+            late = None if route is None or route.hedge is None else Hedge.of(route.hedge.after, route.hedge.max_extra)
+            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets, on_break, late)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
         return found

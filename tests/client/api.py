@@ -11,6 +11,10 @@ from typing import Any, Self
 
 import llamaroute as lr
 
+ASYNC = ("asyncio", "asyncio-aiohttp", "trio")
+FLAVOURS = ("sync", *ASYNC)
+"""Clients a test runs on. Those of asyncio and trio have the httpx engine; `asyncio-aiohttp` has the other one."""
+
 
 class SyncStream:
     """A blocking stream, or a blocking run of tools, with an async face."""
@@ -86,11 +90,15 @@ class Api:
     """What a test is given: `api.client(config)` makes a client of the flavour under test."""
 
     def __init__(self, flavour: str) -> None:
-        self.flavour = flavour
+        self.flavour, _, engine = flavour.partition("-")
+        self.engine = engine or "httpx"
+        if engine:
+            import llamaroute.transport.aiohttp  # noqa: F401  (it takes longer than some tests' calls may)
         self.is_async = flavour != "sync"
 
     def client(self, config: Any, **options: Any) -> Any:
         options.setdefault("env", {})
+        options.setdefault("transport", self.engine)
         return lr.AsyncClient(config, **options) if self.is_async else SyncClient(config, **options)
 
     def run(self, test: Coroutine[Any, Any, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Runs async tests that ask for `api` three times: blocking, on asyncio and on trio."""
+"""Runs async tests that ask for `api` four times: blocking, on asyncio with both engines, and on trio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from llamaroute.emulator import Emulator
 
-from .api import Api
+from .api import FLAVOURS, Api
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def _quick_collection() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=["sync", "asyncio", "trio"])
+@pytest.fixture(params=FLAVOURS)
 def api(request: pytest.FixtureRequest, _quick_collection: None) -> Iterator[Api]:
     yield Api(request.param)
     gc.collect()  # what was left open is noticed here, in the test that left it (warnings are errors)

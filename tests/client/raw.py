@@ -108,14 +108,14 @@ Play = Callable[[Connection], None]
 class Raw:
     """Listens on a free port of the loopback interface, a thread per connection."""
 
-    def __init__(self, *plays: Play) -> None:
+    def __init__(self, *plays: Play, listener: socket.socket | None = None) -> None:
         self.plays = plays
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self.failures: list[BaseException] = []
         self.ending = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
 

@@ -23,7 +23,7 @@ import llamaroute as lr
 from llamaroute import client as client_module
 from llamaroute.emulator import Emulator
 
-from .api import Api, box
+from .api import ASYNC, Api, box
 from .raw import PATIENCE, STREAM_HEAD, Raw, Story, answer, body_of, chunk, delta, stream_of, then_silence
 
 pytestmark = pytest.mark.usefixtures("plain_children")
@@ -53,7 +53,7 @@ def test_one_client_for_16_threads():
         assert client.usage().calls == 128
 
 
-@pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
+@pytest.mark.parametrize("api", ASYNC, indirect=True)
 async def test_one_client_for_64_tasks(api: Api):
     import anyio
 
@@ -72,7 +72,7 @@ async def test_one_client_for_64_tasks(api: Api):
     assert texts == {number: [f"{number}-{turn}" for turn in range(4)] for number in range(64)}
 
 
-@pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
+@pytest.mark.parametrize("api", ASYNC, indirect=True)
 async def test_streams_side_by_side(api: Api):
     import anyio
 
@@ -142,14 +142,15 @@ def wait_until(condition: Any) -> None:
 # -- event loops ------------------------------------------------------------------------------------------------------
 
 
-def test_one_async_client_in_two_event_loops():
+@pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+def test_one_async_client_in_two_event_loops(engine: Any):
     """Connections of a loop that has ended are dropped and not used again.
 
     Their sockets belong to that loop, which closed without them: asyncio says so when they are collected, and only
     closing the client inside the loop keeps it from that.
     """
     with Raw(Story()) as server:
-        client = lr.AsyncClient(box(server.url), env={})
+        client = lr.AsyncClient(box(server.url), env={}, transport=engine)
 
         async def main() -> str:
             return (await client.chat("Hi")).text
@@ -163,6 +164,41 @@ def test_one_async_client_in_two_event_loops():
             asyncio.run(client.aclose())
             gc.collect()
         assert server.accepted == 2
+
+
+def test_one_async_client_on_asyncio_and_on_trio():
+    import trio
+
+    with Raw(Story()) as server:
+        client = lr.AsyncClient(box(server.url), env={})
+
+        async def main() -> str:
+            try:
+                return (await client.chat("Hi")).text
+            finally:
+                for _, transport in client._transports:
+                    await transport.aclose()
+
+        assert [asyncio.run(main()), trio.run(main), asyncio.run(main())] == ["Hello"] * 3
+        assert server.accepted == 3
+        asyncio.run(client.aclose())
+
+
+@pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+def test_two_event_loops_at_once(engine: Any):
+    """Each has connections of its own, whichever used the client last."""
+    with Raw(echo) as server:
+        client = lr.AsyncClient(box(server.url), env={}, transport=engine)
+
+        async def main(name: str) -> list[str]:
+            return [(await client.chat(f"{name}-{turn}")).text for turn in range(10)]
+
+        with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
+            warnings.simplefilter("ignore", ResourceWarning)
+            texts = list(pool.map(lambda name: asyncio.run(main(name)), "ab"))
+            asyncio.run(client.aclose())
+            gc.collect()
+    assert texts == [[f"{name}-{turn}" for turn in range(10)] for name in "ab"]
 
 
 def test_an_async_client_is_made_outside_of_any_loop():
@@ -262,6 +298,71 @@ def test_a_child_process_uses_connections_of_its_own():
         assert server.accepted == 2, "the parent's own is still in use after the child has ended"
         said = [request.json["messages"][0]["content"] for request in server.requests]
         assert said == ["parent 1", "child", "parent 2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+def test_a_child_process_of_an_event_loop_uses_connections_of_its_own(engine: str):
+    script = """
+        import asyncio, gc, os, sys
+        import llamaroute as lr
+
+        table = {"kind": "openai-compatible", "base_url": sys.argv[1], "model": "m"}
+        client = lr.AsyncClient({"providers": {"box": table}}, env={}, transport=sys.argv[2])
+
+        async def say(text):
+            assert (await client.chat(text)).text == text
+
+        async def child():
+            await say("child")
+            await client.aclose()
+
+        with asyncio.Runner() as runner:
+            runner.run(say("parent 1"))
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    gc.collect()
+                    asyncio.run(child())
+                    code = 0
+                finally:
+                    os._exit(code)
+            _, status = os.waitpid(pid, 0)
+            assert os.waitstatus_to_exitcode(status) == 0, status
+            runner.run(say("parent 2"))
+            runner.run(client.aclose())
+        print("fine")
+    """
+    with Raw(echo) as server:
+        done = run_script(script, server.url, engine)
+        assert done.stdout == "fine\n", done.stderr
+        assert server.accepted == 2, "the parent's own is still in use after the child has ended"
+
+
+@pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+def test_an_event_loop_may_end_without_closing_anything(engine: str):
+    script = """
+        import asyncio, sys, warnings
+        import llamaroute as lr
+
+        warnings.simplefilter("ignore", ResourceWarning)  # Python's, of sockets whose event loop has ended
+        table = {"kind": "openai-compatible", "base_url": sys.argv[1], "model": "m"}
+        client = lr.AsyncClient({"providers": {"box": table}}, env={}, transport=sys.argv[2])
+
+        async def main():
+            await client.chat("Hi")
+            stream = await client.stream("Hi").__aenter__()
+            await anext(stream)
+
+        asyncio.run(main())
+        print("end")
+    """
+    with Raw(Story([answer(body_of()), stream_of("a", "b")])) as server:
+        done = run_script(script, server.url, engine)
+    assert done.stdout == "end\n"
+    assert "Traceback" not in done.stderr
+    assert "Unclosed" not in done.stderr
 
 
 def test_a_process_may_end_without_closing_anything():

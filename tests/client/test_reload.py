@@ -14,7 +14,7 @@ import pytest
 
 import llamaroute as lr
 
-from .api import Api
+from .api import ASYNC, Api
 from .raw import PATIENCE, Raw, answer, body_of
 
 CALLS = 200
@@ -117,7 +117,7 @@ def wait_until(condition: Any) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
+@pytest.mark.parametrize("api", ASYNC, indirect=True)
 async def test_200_tasks_and_20_reloads(api: Api, tmp_path: Path) -> None:
     import anyio
 

@@ -13,7 +13,7 @@ import pytest
 
 import llamaroute as lr
 
-from .api import Api, box, boxes
+from .api import ASYNC, Api, box, boxes
 from .raw import PATIENCE, STREAM_HEAD, Raw, Story, answer, body_of, chunk, delta, once, stream_of, then_silence
 
 SHORT = 0.15
@@ -237,10 +237,10 @@ def test_a_timeouts_fields_are_checked(field: str, value):
 
 # -- cancelling -------------------------------------------------------------------------------------------------------
 
-ASYNC = pytest.mark.parametrize("api", ["asyncio", "trio"], indirect=True)
+asynchronous = pytest.mark.parametrize("api", ASYNC, indirect=True)
 
 
-@ASYNC
+@asynchronous
 @pytest.mark.parametrize("pieces", [(), (answer(body_of())[:-4],)], ids=["waiting", "reading"])
 async def test_cancelling_a_call_closes_its_connection(api: Api, pieces: tuple[bytes, ...]):
     import anyio
@@ -265,7 +265,7 @@ async def test_cancelling_a_call_closes_its_connection(api: Api, pieces: tuple[b
     assert attempt.seconds > 0.05
 
 
-@ASYNC
+@asynchronous
 async def test_cancelling_a_stream_closes_its_connection(api: Api):
     import anyio
 
@@ -281,7 +281,7 @@ async def test_cancelling_a_stream_closes_its_connection(api: Api):
             assert stream.response.finish_reason == "interrupted"
 
 
-@ASYNC
+@asynchronous
 async def test_cancelling_while_connecting(api: Api, blackhole: str):
     import anyio
 
@@ -291,7 +291,7 @@ async def test_cancelling_while_connecting(api: Api, blackhole: str):
         assert scope.cancelled_caught
 
 
-@ASYNC
+@asynchronous
 async def test_cancelling_while_waiting_to_retry(api: Api):
     import anyio
 
@@ -302,7 +302,7 @@ async def test_cancelling_while_waiting_to_retry(api: Api):
             assert scope.cancelled_caught
 
 
-@pytest.mark.parametrize("api", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("api", ["asyncio", "asyncio-aiohttp"], indirect=True)
 async def test_cancelling_a_task_the_asyncio_way(api: Api):
     with Raw(then_silence()) as server:
         async with api.client(box(server.url)) as client:
@@ -318,7 +318,7 @@ async def test_cancelling_a_task_the_asyncio_way(api: Api):
                     await client.chat("Hi")
 
 
-@ASYNC
+@asynchronous
 async def test_a_call_among_many_is_cancelled_alone(api: Api):
     import anyio
 
@@ -348,7 +348,7 @@ async def test_a_call_among_many_is_cancelled_alone(api: Api):
 # -- interrupting from outside ----------------------------------------------------------------------------------------
 
 
-@ASYNC
+@asynchronous
 async def test_another_task_interrupts_a_silent_stream(api: Api):
     import anyio
 

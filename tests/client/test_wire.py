@@ -34,6 +34,20 @@ from .raw import (
 HELLO = answer(body_of())
 
 
+async def pause(api: Api, seconds: float) -> None:
+    if not api.is_async:
+        time.sleep(seconds)
+        return
+    import anyio
+
+    await anyio.sleep(seconds)
+
+
+async def rest_of(stream) -> None:
+    async for _ in stream:
+        pass
+
+
 async def whole(client, **options) -> lr.ChatResponse:
     """A streamed answer, read to its end."""
     async with client.stream("Hi", **options) as stream:
@@ -192,12 +206,13 @@ async def test_a_reset_in_a_stream_interrupts_it(api: Api):
     assert caught.value.phase == "idle"
 
 
-async def test_nobody_listens(api: Api):
+@pytest.mark.parametrize("timeout", [None, 3])
+async def test_nobody_listens(api: Api, timeout: float | None):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with api.client(box(f"http://127.0.0.1:{port}/v1")) as client:
         with pytest.raises(lr.ConnectionError) as caught:
-            await client.chat("Hi", retry=1)
+            await client.chat("Hi", retry=1, timeout=timeout)
     assert isinstance(caught.value, ConnectionError)
     assert caught.value.phase == "connect"
     assert caught.value.attempts[0].phase == "connect"
@@ -216,6 +231,71 @@ async def test_urls_that_are_none(api: Api, url: str):
     with pytest.raises(lr.ConfigError, match=r"URL|base_url"):
         async with api.client(box(url)) as client:
             await client.chat("Hi", retry=1)
+
+
+async def test_a_stream_that_turns_to_nonsense_ends_at_once(api: Api):
+    """Also while nothing else is waited for: not when its time is over."""
+    said = threading.Event()
+
+    def play(connection):
+        connection.read_request()
+        connection.send(STREAM_HEAD, chunk(delta("Hel")))
+        assert said.wait(PATIENCE)
+        time.sleep(0.05)  # the client waits for more
+        connection.send(b"zz\r\n")
+        connection.wait_until_gone()
+
+    with Raw(play) as server:
+        async with api.client(box(server.url)) as client, client.stream("Hi") as stream:
+            assert await anext(stream)
+            said.set()
+            began = time.monotonic()
+            with pytest.raises(lr.StreamInterruptedError) as caught:
+                await rest_of(stream)
+            assert time.monotonic() - began < 30
+    assert isinstance(caught.value.__cause__, lr.ProtocolError)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hel"
+
+
+async def test_what_came_before_the_end_is_not_lost(api: Api):
+    """However slow the reader is."""
+    with Raw(once(STREAM_HEAD, chunk(delta("Hel")), chunk(delta("lo")), pause=0.05)) as server:
+        async with api.client(box(server.url)) as client, client.stream("Hi") as stream:
+            assert await anext(stream)
+            await pause(api, 0.3)
+            with pytest.raises(lr.StreamInterruptedError) as caught:
+                await rest_of(stream)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hello"
+    assert isinstance(caught.value.__cause__, lr.ConnectionError)
+
+
+async def test_cookies_are_not_kept(api: Api):
+    with Raw(Story([answer(body_of(), set_cookie="a=b; Path=/")])) as server:
+        async with api.client(box(server.url)) as client:
+            await client.chat("1")
+            await client.chat("2")
+    assert server.accepted == 1
+    assert [request.all("cookie") for request in server.requests] == [[], []]
+
+
+async def test_many_headers(api: Api):
+    headers = {f"x-{number}": "y" for number in range(300)}
+    with Raw(once(answer(body_of(), **headers))) as server:
+        async with api.client(box(server.url)) as client:
+            assert (await client.chat("Hi", retry=1)).text == "Hello"
+
+
+async def test_an_address_of_ipv6(api: Api):
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with Raw(Story(), listener=listener) as server:
+        async with api.client(box(f"http://[::1]:{server.port}/v1")) as client:
+            assert (await client.chat("Hi", retry=1)).text == "Hello"
+    assert server.requests[0].all("host") == [f"[::1]:{server.port}"]
 
 
 # -- connections ------------------------------------------------------------------------------------------------------
@@ -262,6 +342,20 @@ async def test_a_connection_that_was_closed_while_idle_is_not_used(api: Api):
             assert server.connections[0].sock.fileno() == -1 or server._threads[0].join(PATIENCE) is None
             reply = await client.chat("2", retry=1)
         assert reply.text == "Hello"
+        assert server.accepted == 2
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(api: Api):
+    def play(connection):
+        connection.read_request()
+        connection.send(HELLO, answer(body_of("wrong")), pause=0.05)
+        connection.wait_until_gone()
+
+    with Raw(play, Story()) as server:
+        async with api.client(box(server.url)) as client:
+            assert (await client.chat("1", retry=1)).text == "Hello"
+            await pause(api, 0.2)
+            assert (await client.chat("2", retry=1)).text == "Hello"
         assert server.accepted == 2
 
 

@@ -1,4 +1,4 @@
-"""Each test of a cloud runs blocking, on asyncio and on trio, against an emulator of its own."""
+"""Each test of a cloud runs blocking, on asyncio with both engines and on trio, against an emulator of its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from llamaroute.emulator import Emulator
-from tests.client.api import Api
+from tests.client.api import FLAVOURS, Api
 
 
-@pytest.fixture(params=["sync", "asyncio", "trio"])
+@pytest.fixture(params=FLAVOURS)
 def api(request: pytest.FixtureRequest) -> Api:
     return Api(request.param)
 

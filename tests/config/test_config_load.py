@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from llamaroute.config.load import load_config
-from llamaroute.config.models import NOT_YET, Config, RouteTarget
+from llamaroute.config.models import Config, RouteTarget
 from llamaroute.providers.openai_compatible import OpenAICompatibleSettings
 from llamaroute.spi import ProviderSettings
 from llamaroute.types.settings import RetrySettings, TimeoutSettings
@@ -334,16 +334,20 @@ def test_defaults_that_may_mean_something(load, default) -> None:
     assert load(data).config.default == default
 
 
-@pytest.mark.parametrize("row", NOT_YET)
-def test_what_this_version_does_not_know(fails, row) -> None:
-    key, _, value = row.partition("=")
-    route = {"targets": ["box:m"]}
-    data = {"providers": {"box": BOX}, "routes": {"r": route}}
-    *_, name = key.split(".")
-    (route if key.startswith("routes") else data)[name] = value or {}
-    error = fails(data)
-    assert "this version of llamaroute does not know" in str(error)
-    assert error.key == key.replace("*", "r")
+@pytest.mark.parametrize(
+    ("table", "after", "max_extra"),
+    [({}, "p95", 0.1), ({"after": "p50", "max_extra": 0}, "p50", 0), ({"after": 0.8}, 0.8, 0.1)],
+)
+def test_hedging(load, table, after, max_extra) -> None:
+    data = {"providers": {"box": BOX}, "routes": {"r": {"targets": ["box:m"], "hedge": table}}}
+    hedge = load(data).config.routes["r"].hedge
+    assert (hedge.after, hedge.max_extra) == (after, max_extra)
+
+
+@pytest.mark.parametrize("after", ["p49", "p100", "soon", 0, -1])
+def test_hedging_after_what_is_no_time(fails, after) -> None:
+    data = {"providers": {"box": BOX}, "routes": {"r": {"targets": ["box:m"], "hedge": {"after": after}}}}
+    assert fails(data).key == "routes.r.hedge.after"
 
 
 def test_the_server_s_url_may_be_a_secret(load, tmp_path) -> None:

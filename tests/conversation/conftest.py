@@ -1,4 +1,4 @@
-"""Conversations run as clients do: blocking, on asyncio and on trio; see tests/client."""
+"""Conversations run as clients do: blocking, on asyncio with both engines and on trio; see tests/client."""
 
 from __future__ import annotations
 

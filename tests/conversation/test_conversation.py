@@ -216,7 +216,7 @@ def test_an_answer_that_has_ended_is_whole_whoever_interrupts(emu: Emulator, lat
 def test_an_answer_that_has_ended_is_whole_whichever_task_interrupts(emu: Emulator, late: None, backend: str):
 
     async def main() -> None:
-        async with lr.AsyncClient(config(emu), env={}) as client:
+        async with lr.AsyncClient(config(emu), env={}, transport="httpx") as client:
             chat = client.conversation()
 
             async def kill() -> None:

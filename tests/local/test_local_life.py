@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ import pytest
 from local_helpers import answer, ask, chat, events, send, soon
 
 from llamaroute.errors import ConnectionError, TimeoutError
+from llamaroute.pipeline.ops import Signal
 from llamaroute.transport.local import AsyncLocalResponse, AsyncLocalTransport, LocalResponse, LocalTransport
 
 pytestmark = pytest.mark.usefixtures("plain_children")
@@ -87,6 +90,22 @@ def test_cancelling_while_the_prompt_is_read(settings: Any) -> None:
         assert time.monotonic() - started < 3
     finally:
         transport.close()
+
+
+def test_a_leg_that_is_left_ends(transport: LocalTransport) -> None:
+    """Another thread has the answer of another target: this one stops at the next token, also before its headers."""
+    stop = Signal()
+    timer = threading.Timer(0.3, stop.set)
+    timer.start()
+    started = time.monotonic()
+    with contextlib.suppress(ConnectionError):  # it has its headers already, or is told
+        transport.open(replace(send({**LONG, "stream": False}), stop=stop)).close()
+    timer.join()
+    assert no_thread_left()
+    with pytest.raises(ConnectionError, match="given up"):  # set before it began
+        transport.open(replace(send(LONG), stop=stop))
+    assert no_thread_left()
+    assert time.monotonic() - started < 10
 
 
 def test_deadlines_say_their_phase(transport: LocalTransport) -> None:

@@ -26,6 +26,7 @@ class RunClient(SyncClient):
 class RunApi(Api):
     def client(self, config: Any, **options: Any) -> Any:
         options.setdefault("env", {})
+        options.setdefault("transport", self.engine)
         return lr.AsyncClient(config, **options) if self.is_async else RunClient(config, **options)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError
-from .models import NOT_YET, Config
+from .models import Config
 from .problems import KeyPath, Problem, did_you_mean, nearest
 from .values import child_annotation, members
 
@@ -45,8 +45,6 @@ def validation_problems(
             text = "is missing"
         elif kind in ("model_type", "dict_type"):
             text = "should be a table"
-        elif later := _not_yet(path, data):
-            text = later
         else:
             text = _WORDS.sub(lambda match: match[1] or "", message)
             for secret in secrets:
@@ -79,8 +77,6 @@ def _in_file(location: tuple[str | int, ...], data: Any, *, missing: bool) -> Ke
 
 
 def _unknown_key(path: KeyPath, data: Mapping[str, Any], specs: Callable[[str], ProviderSpec]) -> str:
-    if later := _not_yet(path, data):
-        return later
     annotation: Any = Config
     for index, step in enumerate(path[:-1]):
         annotation = child_annotation(annotation, step)
@@ -91,19 +87,6 @@ def _unknown_key(path: KeyPath, data: Mapping[str, Any], specs: Callable[[str], 
     if len(path) == 1:
         names.append("profiles")
     return f"unknown key{did_you_mean(str(path[-1]), names)}"
-
-
-def _not_yet(path: KeyPath, data: Any) -> str | None:
-    """What to say of a key or value that only later versions know."""
-    for step in path:
-        data = data[step]
-    for row in NOT_YET:
-        key, _, value = row.partition("=")
-        pattern = key.split(".")
-        fits = len(pattern) == len(path) and all(p in ("*", step) for p, step in zip(pattern, path, strict=True))
-        if fits and (not value or value == data):
-            return f"this version of llamaroute does not know {f'{value!r}' if value else 'this key'} yet"
-    return None
 
 
 # -- names ----------------------------------------------------------------------------------------------------------

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from ..spi import ProviderSpec
 
 __all__ = [
-    "NOT_YET",
     "BudgetSettings",
     "Config",
     "CustomModel",
+    "HedgeSettings",
     "ImageSettings",
     "LimitSettings",
     "PolicySettings",
@@ -47,10 +47,6 @@ __all__ = [
     "StateSettings",
     "TimeoutSettings",
 ]
-
-NOT_YET = ("routes.*.hedge",)
-"""Keys, and values of keys, that the documentation of the file knows and this version does not. They are refused with
-a message that says so; the version that builds one deletes its row."""
 
 
 class Table(BaseModel):
@@ -134,6 +130,17 @@ class RouteTarget(ShortTable):
     """Share of the calls, more than 0; `weighted`, `round-robin` and `least-busy` go by it. Default: 1."""
 
 
+class HedgeSettings(Table):
+    """A route's `hedge` table: another target is asked, too, when one is slow to begin; the first answer counts."""
+
+    after: Annotated[str, Field(pattern=r"^p(?:[5-9][0-9])$")] | Seconds = "p95"
+    """Seconds without a first token after which another is asked, more than 0, or which part of the target's latest
+    calls had begun by then, from `p50` to `p99`: nothing is hedged until 50 of them are known. Default: p95."""
+    max_extra: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Most that is spent on such second requests, as a part of what the route's calls cost, from 0 to 1.
+    Default: 0.1."""
+
+
 class RouteSettings(Table):
     """A `[routes.NAME]` table: a name that stands for one or several targets."""
 
@@ -151,6 +158,8 @@ class RouteSettings(Table):
     on_break: Literal["fail", "restart", "continue"] = "fail"
     """What happens to a stream that breaks after it began: `fail` raises StreamInterruptedError, `restart` begins the
     answer anew, `continue` has it gone on with. Default: fail."""
+    hedge: HedgeSettings | None = None
+    """Whether another target is asked, too, when one is slow. Default: never."""
     policy: RoutePolicySettings | None = None
     """What keeps the route's calls from being sent, beside `[policy]`."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from pydantic import BaseModel
 
-from .models import NOT_YET, Config, registry_specs
+from .models import Config, registry_specs
 
 if TYPE_CHECKING:
     from ..spi import ProviderSpec
@@ -120,7 +120,6 @@ def config_schema(
         "properties": {"$schema": {"type": "string", "description": "For editors; ignored."}, **properties},
         "additionalProperties": False,
         "$defs": dict(sorted(definitions.items())),
-        "$comment": f"Not in this version: {', '.join(NOT_YET)}",
     }
 
 

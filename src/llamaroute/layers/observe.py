@@ -16,13 +16,16 @@ from ..pipeline.ops import Plan
 from ..tokens import estimate_tokens, estimate_usage
 from ..types.response import Attempt, AttemptError, Notice, Usage
 
-__all__ = ["observe"]
+__all__ = ["OUTRUN", "observe"]
+
+GONE = AttemptError("Abandoned", "the caller went away before the answer came")
+OUTRUN = AttemptError("Abandoned", "another target answered first")
 
 
 def observe(call: Call, handler: Handler) -> Plan[Reply]:
     """The layer: never waits."""
     ledger, target = call.ledger, call.target
-    began = ledger.now
+    began = ledger.asked = ledger.now
     row = _Row(call, Attempt(target.name))
     _tell(call, "attempt_started", call)
     try:
@@ -31,9 +34,8 @@ def observe(call: Call, handler: Handler) -> Plan[Reply]:
         ledger.errors.append(error)
         row.settle(failed_attempt(target.name, error, ledger.now - began))
         raise
-    except GeneratorExit:  # the caller went away
-        abandoned = AttemptError("Abandoned", "the caller went away before the answer came")
-        row.settle(Attempt(target.name, error=abandoned, seconds=ledger.now - began))
+    except GeneratorExit:
+        row.settle(Attempt(target.name, error=OUTRUN if ledger.outrun else GONE, seconds=ledger.now - began))
         raise
     except Exception as error:
         row.drop(failed_attempt(target.name, error, ledger.now - began))

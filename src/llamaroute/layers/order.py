@@ -12,7 +12,7 @@ from ..routing.strategies import order
 from ..types.response import Notice
 from .window import too_long
 
-__all__ = ["Queue", "Turn", "ordered"]
+__all__ = ["Queue", "Turn", "is_able", "ordered"]
 
 
 class Turn(NamedTuple):
@@ -40,6 +40,20 @@ class Queue:
             spare: a request was sent already, and has failed. Asking one that is known to be ill after that is paid
                 from its retry budget; moving on to one that is not is free.
         """
+        call = self._call
+        if call.claims is not None:
+            self._leave_claimed(call.claims)
+        turn = self._next(spare=spare)
+        if turn is not None and call.claims is not None:
+            call.claims.add(turn.candidate.target.name)
+        return turn
+
+    def _leave_claimed(self, claims: set[str]) -> None:
+        """What another leg of the call asks is not asked twice."""
+        self._waiting = [candidate for candidate in self._waiting if candidate.target.name not in claims]
+        self._cooling = [pair for pair in self._cooling if pair[1].target.name not in claims]
+
+    def _next(self, *, spare: bool) -> Turn | None:
         call, traffic = self._call, self._call.traffic
         if traffic is None:
             return Turn(self._waiting.pop(), more=bool(self._waiting)) if self._waiting else None
@@ -81,7 +95,7 @@ def ordered(call: Call, *, likely: bool = False) -> tuple[Candidate, ...]:
         return call.candidates
     able = call.candidates
     if call.strategy == "round-robin":  # a turn of one that can't use it would go to its neighbour
-        able = tuple(candidate for candidate in able if _is_able(call, candidate)) or able
+        able = tuple(candidate for candidate in able if is_able(call, candidate)) or able
     first = order(
         call.strategy,
         able,
@@ -95,7 +109,8 @@ def ordered(call: Call, *, likely: bool = False) -> tuple[Candidate, ...]:
     return (*first, *(candidate for candidate in call.candidates if candidate not in first))
 
 
-def _is_able(call: Call, candidate: Candidate) -> bool:
+def is_able(call: Call, candidate: Candidate) -> bool:
+    """Whether it could be asked now, and can serve the request."""
     assert call.traffic is not None
     if call.traffic.health.cools(candidate.target, call.ledger.now) or too_long(call.request, candidate.target):
         return False

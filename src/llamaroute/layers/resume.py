@@ -71,6 +71,7 @@ def resume(call: Call, error: ProviderError, broken: str, text: str, tokens: int
         candidate=candidates[0],
         strategy="failover",
         said=text,
+        hedge=None,  # one answer that is late already is not raced for
     )
 
 

@@ -87,22 +87,23 @@ def spending(call: Call, handler: Handler) -> Plan[Reply]:
             raise _unforeseen(target, rules.unpriced)
         return (yield from handler(call))
     prompt, most = foreseen
+    purse = ledger.payer or ledger
     today = ledger.today
     until = datetime.datetime.combine(today + 2 * DAY, datetime.time(), datetime.UTC).timestamp()
     held: list[str] = []
 
     def settle(cost: int) -> None:
-        ledger.spent += cost - most
+        purse.spent += cost - most
         for name in held:
             rules.counter.settle(name, cost - most, until)
 
-    ledger.spent += most
+    purse.spent += most
     sent = False
     try:
         for limit in rules.limits:
             allowed = nano(limit.usd)
             if not limit.name:
-                granted, spent = ledger.spent <= allowed, ledger.spent - most
+                granted, spent = purse.spent <= allowed, purse.spent - most
             else:
                 name = f"{limit.name}:{today}"
                 granted, spent = yield from _reserve(call, rules.counter, name, most, allowed, until)

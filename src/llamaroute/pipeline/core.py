@@ -1,7 +1,7 @@
 """Calls, layers and replies: the frame that every request moves through.
 
-    failover -> window -> restream -> repair -> adapt -> media -> retry -> limits -> (user's layers) -> watch ->
-    observe -> exchange
+    hedge -> failover -> window -> restream -> repair -> adapt -> media -> retry -> limits -> (user's layers) ->
+    watch -> observe -> exchange
 
 A layer is a function `(call, handler) -> Plan[Reply]`; `yield from` carries values, exceptions and cancellation
 through it. A plan returns when a plain call has its answer, or when a stream has committed: at its first text, tool
@@ -27,6 +27,7 @@ from .ops import Plan
 if TYPE_CHECKING:
     from ..layers.spending import Spending
     from ..output import OutputSpec
+    from ..routing.hedging import Hedge
     from ..routing.policy import Rules
     from ..routing.traffic import Traffic
     from ..types.routing import Strategy
@@ -113,6 +114,12 @@ class Ledger:
     """Billionths of a US dollar that the call has cost, or that are set aside for it; see `layers/spending.py`."""
     signed: Mapping[str, str] | None = field(default=None, repr=False)
     """Headers of the last request as they were sent, credentials and all."""
+    asked: float = 0.0
+    """When the last attempt began."""
+    outrun: bool = False
+    """Another leg of the call has answered: this one is left."""
+    payer: Ledger | None = None
+    """Of a second leg: the call's own ledger, on which `spent` is counted."""
 
     @property
     def today(self) -> datetime.date:
@@ -129,6 +136,23 @@ class Ledger:
         """Tell the caller once, however many attempts say it."""
         if notice not in self.notices:
             self.notices.append(notice)
+
+    def fork(self) -> Ledger:
+        """An empty ledger for a second leg of the same call."""
+        return Ledger(now=self.now, wall=self.wall, started=self.started, payer=self)
+
+    def join(self, leg: Ledger, *, won: bool) -> None:
+        """Take over what a second leg has written. From then on both write to the same rows: a stream's row is written
+        once more at its end."""
+        self.attempts += leg.attempts
+        leg.attempts = self.attempts
+        self.errors += leg.errors
+        for notice in leg.notices:
+            self.notice(notice)
+        if won:
+            self.history += leg.history
+            self.connect, self.sent, self.first_token = leg.connect, leg.sent, leg.first_token
+            self.trimmed, self.signed = leg.trimmed, leg.signed
 
 
 def failed_attempt(target: str, error: BaseException, seconds: float = 0.0) -> Attempt:
@@ -234,6 +258,10 @@ class Call:
     """What becomes of a stream that breaks after it has begun; see `layers/resume.py`."""
     said: str = ""
     """What the answer said before it broke off, for targets to go on from."""
+    hedge: Hedge | None = None
+    """When a second target is asked beside one that is slow; see `layers/hedge.py`."""
+    claims: set[str] | None = None
+    """Of a call with two legs: targets that one of them has taken, and the other passes over."""
     complete: Callable[[Call, Reply], ChatResponse[Any]] | None = None
     """Completes an answer with what only the whole call knows; see `Runtime.finish`."""
 

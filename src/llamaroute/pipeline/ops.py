@@ -1,4 +1,4 @@
-"""The five operations a plan may ask for, and what it gets back.
+"""The six operations a plan may ask for, and what it gets back.
 
 A plan is a generator. It yields an operation, a driver (`drivers.py` has two, one blocking and one async) does it and
 sends the result in, or throws the error in. All behaviour lives in plans; all I/O lives in drivers. A test steps a
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ..spi import Target, WireRequest
 from ..types.response import Phase
 
-__all__ = ["Blocking", "Head", "Op", "Plan", "Pull", "Send", "Signal", "Sleep", "Wait"]
+if TYPE_CHECKING:
+    from .core import Ledger, Outcome, Reply
+
+__all__ = ["Blocking", "Head", "Leg", "Op", "Plan", "Pull", "Race", "Raced", "Send", "Signal", "Sleep", "Wait"]
 
 T = TypeVar("T")
 
@@ -30,6 +33,8 @@ class Send:
         total: moment (on `Ledger.now`'s clock) at which the whole call's time is over, or None.
         address: connect to this IP address; the URL's host stays in the Host header and in TLS. Used where the
             address was checked before (fetching an image), so that a second DNS answer cannot change it.
+        stop: set from another thread when nobody waits for the answer any more. A blocking transport that listens to it
+            gives up at once; one that does not is left behind in its thread.
     """
 
     request: WireRequest
@@ -38,6 +43,7 @@ class Send:
     answer: float
     total: float | None = None
     address: str | None = None
+    stop: Signal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,10 @@ class Signal:
         self._wake = wake
         return self._set
 
+    def deafen(self) -> None:
+        """Nobody waits any more; whether it is set stays as it is."""
+        self._wake = None
+
     def clear(self) -> None:
         """Nobody waits any more, and it is not set."""
         self._wake = None
@@ -117,5 +127,47 @@ class Wait:
     seconds: float
 
 
-Op: TypeAlias = Send | Pull | Sleep | Wait | Blocking
+@dataclass(slots=True, eq=False)
+class Leg:
+    """One of two plans that are carried out side by side, and the ledger that it keeps."""
+
+    plan: Plan[Reply]
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Carry out `first`, and beside it what `second` gives; what answers first counts, and the other is left.
+
+    Steps of the two plans are never taken at the same time. A driver closes the plan that is left, having set its
+    ledger's `outrun`, and the answer that it may have open.
+
+    Args:
+        first: begins at once.
+        after: seconds until `second` is asked.
+        second: given the moment, what to do then: a leg to begin, seconds after which to ask again, or None for none.
+        decides: whether an error of the first ends the race, although the second is still under way.
+        lost: called when both have answered, with the reply that came second; how its finishers are told that it ended.
+    """
+
+    first: Leg
+    after: float
+    second: Callable[[float], Leg | float | None]
+    decides: Callable[[Exception], bool]
+    lost: Callable[[Leg, Reply], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """How a race ended: with the reply of the leg `winner`, or, where that is None, with `errors` alone.
+
+    `errors` has what each leg failed with; None for one that did not, or never began.
+    """
+
+    winner: Leg | None
+    reply: Reply | None
+    errors: tuple[Exception | None, Exception | None]
+
+
+Op: TypeAlias = Send | Pull | Sleep | Wait | Blocking | Race
 Plan: TypeAlias = Generator[Op, Any, T]

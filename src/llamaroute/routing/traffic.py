@@ -14,6 +14,7 @@ from ..spi import Target
 from ..types.routing import TargetHealth
 from .budget import RetryBudget
 from .health import Circuit, Dice, Health
+from .hedging import Allowance, Waits
 
 __all__ = ["Load", "Speed", "Traffic"]
 
@@ -42,6 +43,15 @@ class Load:
     flying: set[object] = field(default_factory=set)
     speed: dict[bool, Speed] = field(default_factory=dict)
     """Streams or not -> how fast. A plain call's first sign is its whole answer."""
+    waits: dict[bool, Waits] = field(default_factory=dict)
+    """The same, one by one."""
+
+    def waited(self, seconds: float, *, stream: bool) -> None:
+        """A call has waited so long for the first sign, or for longer than that when it was left."""
+        waits = self.waits.get(stream)
+        if waits is None:
+            waits = self.waits.setdefault(stream, Waits())
+        waits.add(seconds)
 
 
 class Traffic:
@@ -58,6 +68,8 @@ class Traffic:
         self.loads: dict[str, Load] = {}
         self.turns: dict[str, dict[str, float]] = {}
         """Route -> target -> how much it is behind its share; see `strategies.py`."""
+        self.allowances: dict[str, Allowance] = {}
+        """Route -> second requests that its calls have earned; see `hedging.py`."""
 
     def load(self, target: str) -> Load:
         """A target's load."""
@@ -66,7 +78,9 @@ class Traffic:
 
     def began(self, target: Target, seconds: float, now: float, *, stream: bool) -> None:
         """A target has begun to answer, after so many seconds."""
-        speed = self.load(target.name).speed
+        load = self.load(target.name)
+        load.waited(seconds, stream=stream)
+        speed = load.speed
         known = speed.get(stream)
         speed[stream] = Speed(seconds, now) if known is None else known.then(seconds, now)
         if stream:
@@ -86,6 +100,7 @@ class Traffic:
         self.health.forget(account)
         for name in [name for name in self.loads if name.startswith(f"{account}:")]:
             self.loads[name].speed.clear()
+            self.loads[name].waits.clear()
 
     def snapshot(self, target: Target, now: float) -> TargetHealth:
         """How a target does, for people."""

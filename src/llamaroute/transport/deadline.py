@@ -86,7 +86,9 @@ class Watch:
         return left
 
     def abort(self) -> None:
-        """Wake whoever waits on the socket, in whatever thread: closing it alone would leave them waiting."""
+        """Wake whoever waits on the socket, in whatever thread: closing it alone would leave them waiting. What they do
+        next is too late."""
+        self.until = self.total = 0.0
         sock = self.stream.get_extra_info("socket") if self.stream is not None else None
         if sock is not None:
             with contextlib.suppress(OSError):

@@ -15,8 +15,6 @@ import contextlib
 import os
 import ssl
 import sys
-import threading
-import weakref
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -27,23 +25,19 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from ..errors import ConfigError, ConnectionError, InputError, ProtocolError, ProviderError, TimeoutError
+from ..errors import ConfigError, ConnectionError, InputError, ProtocolError, ProviderError
 from ..pipeline.ops import Head, Send
 from ..types.response import Phase
 from .deadline import AsyncDeadlineBackend, DeadlineBackend, Watch
+from .idle import KEEP_ALIVE, MAX_IDLE, forget_in_children
+from .origin import Origin, Url, proxy_for, shown
+from .outcome import decompressor, out_of_time
 
-__all__ = ["AsyncHttpxTransport", "HttpxTransport"]
-
-KEEP_ALIVE = 60.0
-"""Seconds an unused connection is kept; shorter than what load balancers allow, which is a minute or more."""
-MAX_IDLE = 512
-"""Unused connections kept per origin."""
-
-Origin = tuple[str, str, int | None]
+__all__ = ["AsyncHttpxTransport", "HttpxTransport", "tls"]
 
 
 @lru_cache(maxsize=16)
-def _tls(verify: bool | str) -> ssl.SSLContext:
+def tls(verify: bool | str) -> ssl.SSLContext:
     """One TLS context per way of verifying and process: loading the certificates takes some 20 ms."""
     context = _tls_context(verify)
     context.set_alpn_protocols(["http/1.1"])
@@ -63,91 +57,31 @@ def _tls_context(verify: bool | str) -> ssl.SSLContext:
     return httpx.create_ssl_context(verify=verify)
 
 
-class _Url:
-    """A URL taken apart once; the same few are asked for all the time."""
-
-    __slots__ = ("core", "host", "host_header", "origin", "place", "port", "secure")
+class _Url(Url):
+    __slots__ = ("core",)
 
     def __init__(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
-        except ValueError as error:
-            raise ConfigError(f"{_shown(url)!r} is not a URL: {error}", key="base_url") from None
-        if parts.scheme not in ("http", "https") or not host:
-            raise ConfigError(
-                f"{_shown(url)!r} is not an http or https URL with a host; check base_url", key="base_url"
-            )
-        try:
-            ascii_host = host.encode("ascii")
-        except UnicodeEncodeError:
-            import idna
-
-            try:
-                ascii_host = idna.encode(host)
-            except idna.IDNAError as error:
-                raise ConfigError(f"{host!r} is not a host name: {error}", key="base_url") from None
-        self.host = ascii_host.decode()
-        self.secure = parts.scheme == "https"
-        self.origin: Origin = (parts.scheme, self.host, port)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        shown = b"[%s]" % ascii_host if b":" in ascii_host else ascii_host
-        default = 443 if self.secure else 80
-        self.port = port or default
-        self.host_header = shown if port in (None, default) else b"%s:%d" % (shown, port)
-        self.place = self.host_header.decode()
-        self.core = httpcore.URL(
-            scheme=parts.scheme.encode(), host=ascii_host, port=port, target=_percent_encoded(target)
-        )
-
-
-def _percent_encoded(target: str) -> bytes:
-    """The request target; what is encoded already, and `@` and `/`, stay as they are."""
-    from urllib.parse import quote
-
-    return quote(target, safe="%/:?#[]@!$&'()*+,;=-._~").encode("ascii")
-
-
-def _shown(url: str) -> str:
-    """A URL for messages: without a query, which may hold a key, and without a password."""
-    return url.partition("?")[0].rpartition("@")[2]
+        super().__init__(url)
+        scheme, host, port = self.origin
+        self.core = httpcore.URL(scheme=scheme.encode(), host=host.encode(), port=port, target=self.target)
 
 
 _url = lru_cache(maxsize=256)(_Url)
 
 
-def _proxy_for(url: _Url, proxy: str | None) -> str | None:
-    """The proxy configured, else the one the environment names (HTTPS_PROXY, NO_PROXY and their kind)."""
-    if proxy is not None:
-        return proxy
-    if os.name == "posix" and os.uname().sysname != "Darwin":
-        # Elsewhere the system has a setting of its own; here it is the environment or nothing, and looking first
-        # saves importing urllib.request.
-        if not any(name.lower().endswith("_proxy") for name in os.environ):
-            return None
-    import urllib.request
-
-    found = urllib.request.getproxies()
-    value = found.get(url.origin[0]) or found.get("all")
-    port = url.origin[2]
-    if not value or urllib.request.proxy_bypass(f"{url.host}:{port}" if port else url.host):
-        return None
-    return value if "://" in value else f"http://{value}"
-
-
 def _options(url: _Url, verify: bool | str, proxy: str) -> dict[str, Any]:
     """Arguments for httpcore: a pool of one connection, through a proxy."""
     options: dict[str, Any] = {
-        "ssl_context": _tls(verify) if url.secure else None,
+        "ssl_context": tls(verify) if url.secure else None,
         "max_connections": 1,
         "max_keepalive_connections": 1,
         "keepalive_expiry": KEEP_ALIVE,
     }
     parts = urlsplit(proxy)
     if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
-        raise ConfigError(f"proxy: {_shown(proxy)!r} is not an http, https or socks5 URL with a host", key="proxy")
+        raise ConfigError(f"proxy: {shown(proxy)!r} is not an http, https or socks5 URL with a host", key="proxy")
     if parts.scheme == "https":
-        options["proxy_ssl_context"] = _tls(verify)
+        options["proxy_ssl_context"] = tls(verify)
     options["proxy_url"] = httpcore.URL(
         scheme=parts.scheme.encode(), host=parts.hostname.encode(), port=parts.port, target=b"/"
     )
@@ -231,16 +165,6 @@ def _head(response: httpcore.Response, watch: Watch) -> Head:
     return Head(response.status, headers, watch.connect_seconds, watch.sent)
 
 
-def _decompressor(head: Head) -> Any:
-    """For hosts and proxies that compress although they were asked not to."""
-    encoding = head.headers.get("content-encoding", "identity").lower()
-    if encoding in ("identity", ""):
-        return None
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(zlib.MAX_WBITS | 32)
-    raise ProtocolError(f"the host compressed its answer as {encoding!r} although it was asked not to")
-
-
 # What httpcore raises, and nothing else of its own.
 _FAILURES = (
     httpcore.TimeoutException,
@@ -251,20 +175,11 @@ _FAILURES = (
 )
 
 
-_PHASES = {
-    "connect": "connecting took",
-    "first_token": "the answer did not begin for",
-    "idle": "nothing came for",
-    "total": "the whole call took",
-    "queue": "waiting took",
-}
-
-
 def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
     """A foreign error as ours. Messages name host and port alone: a URL can hold secrets in its query."""
     phase = watch.phase
     if isinstance(error, httpcore.TimeoutException):
-        raise timed_out(phase, f"{host}: {_PHASES[phase]} longer than allowed") from None
+        raise out_of_time(phase, host) from None
     if isinstance(error, httpcore.LocalProtocolError):
         # h11 quotes the offending header value, which may be a key.
         raise InputError("the request has a header that HTTP does not allow") from None
@@ -274,14 +189,10 @@ def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
         raise ProtocolError(f"{host} does not speak HTTP as it should: {text}", phase=phase) from None
     if isinstance(error, httpcore.ProxyError):
         raise ConnectionError(f"the proxy to {host} refused: {text}", phase="connect") from None
+    if not watch.sent:  # the whole call's end may have been sooner than that of connecting
+        phase = "connect"
     what = "cannot connect to" if phase == "connect" else "lost the connection to"
     raise ConnectionError(f"{what} {host}: {text}", phase=phase) from None
-
-
-def timed_out(phase: Phase, message: str) -> TimeoutError:
-    """A timeout; when the whole call's time is over, nobody is asked again."""
-    more = phase != "total"
-    return TimeoutError(message, phase=phase, retryable=more, failover=more)
 
 
 class _Connection:
@@ -295,10 +206,10 @@ class _Connection:
         self._url = url
         self._direct: httpcore.HTTP11Connection | None = None
         self._pool: httpcore.ConnectionPool | None = None
-        proxy = _proxy_for(url, proxy)
+        proxy = proxy_for(url, proxy)
         self.proxied = proxy is not None
         if proxy is None:
-            self._secure = _tls(verify) if url.secure else None
+            self._secure = tls(verify) if url.secure else None
             return
         options = _options(url, verify, proxy)
         options["network_backend"] = DeadlineBackend(self.watch)
@@ -356,7 +267,7 @@ class HttpxTransport:
         self._proxy = proxy
         self._idle: dict[Origin, deque[tuple[float, _Connection]]] = {}
         self._closed = False
-        _forget_in_children(self)
+        forget_in_children(self)
 
     def open(self, send: Send) -> HttpxResponse:
         """See `base.Transport`."""
@@ -368,6 +279,8 @@ class HttpxTransport:
             connection = _Connection(url, self._verify, self._proxy)
         watch = connection.watch
         watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
+        if send.stop is not None and send.stop.listen(watch.abort):
+            watch.abort()
         try:
             response = connection.send(request)
         except _FAILURES as error:
@@ -431,7 +344,7 @@ class HttpxResponse:
         self._ended = False
         self.head = _head(response, connection.watch)
         try:
-            self._inflate = _decompressor(self.head)
+            self._inflate = decompressor(self.head)
         except ProviderError:
             self.close()
             raise
@@ -481,10 +394,10 @@ class _AsyncConnection:
         self._url = url
         self._direct: httpcore.AsyncHTTP11Connection | None = None
         self._pool: httpcore.AsyncConnectionPool | None = None
-        proxy = _proxy_for(url, proxy)
+        proxy = proxy_for(url, proxy)
         self.proxied = proxy is not None
         if proxy is None:
-            self._secure = _tls(verify) if url.secure else None
+            self._secure = tls(verify) if url.secure else None
             return
         options = _options(url, verify, proxy)
         options["network_backend"] = AsyncDeadlineBackend(self.watch)
@@ -556,7 +469,7 @@ class AsyncHttpxTransport:
         self._idle: dict[Origin, deque[tuple[float, _AsyncConnection]]] = {}
         self._loop: object = None
         self._closed = False
-        _forget_in_children(self)
+        forget_in_children(self)
 
     async def open(self, send: Send) -> AsyncHttpxResponse:
         """See `base.AsyncTransport`."""
@@ -635,7 +548,7 @@ class AsyncHttpxResponse:
     async def prepare(self) -> None:
         """Find out how the body is packed; closes itself when it cannot be read."""
         try:
-            self._inflate = _decompressor(self.head)
+            self._inflate = decompressor(self.head)
         except ProviderError:
             await self.aclose()
             raise
@@ -685,21 +598,3 @@ async def _unwind(parts: AsyncIterator[bytes]) -> None:
     with contextlib.suppress(StopAsyncIteration, Exception):
         while True:
             await anext(parts)
-
-
-_live: weakref.WeakSet[HttpxTransport | AsyncHttpxTransport] = weakref.WeakSet()
-_live_lock = threading.Lock()
-
-
-def _forget_in_children(transport: HttpxTransport | AsyncHttpxTransport) -> None:
-    with _live_lock:
-        _live.add(transport)
-
-
-def _after_fork() -> None:
-    for transport in list(_live):
-        transport.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from ..errors import TimeoutError
+from ..errors import ConnectionError, TimeoutError
 from ..pipeline.ops import Head, Send
 from ..types.response import Phase
 from .local_engine import LocalEngine
@@ -49,6 +49,8 @@ class LocalTransport:
         """See `base.Transport`."""
         asked = monotonic()
         job = _submit(self.engine, send)
+        if send.stop is not None and send.stop.listen(job.cancel):
+            job.cancel()
         try:
             if not job.wait(job.started, send.total):
                 _time_out(job, "total")
@@ -156,6 +158,8 @@ def _answer_by(job: Job, send: Send) -> tuple[float, Phase]:
 def _head(job: Job, asked: float) -> Head:
     if job.failure is not None:
         raise job.failure
+    if job.cancelled:  # by `Send.stop`, from another thread
+        raise ConnectionError("the engine in this process: the request was given up", phase="first_token")
     assert job.status is not None
     assert job.began is not None
     # Only the request that starts the engine waits here for longer than a thread takes to start.

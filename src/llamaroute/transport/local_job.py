@@ -62,11 +62,11 @@ class Job:
 
     def started(self) -> bool:
         """Whether the engine has the request, or there will be no answer."""
-        return self.began is not None or self.failure is not None
+        return self.began is not None or self.failure is not None or self.cancelled
 
     def answered(self) -> bool:
         """Whether the status is there, or there will be no answer."""
-        return self.status is not None or self.failure is not None
+        return self.status is not None or self.failure is not None or self.cancelled
 
     def readable(self) -> bool:
         """Whether there is something to take, or nothing more will come."""
