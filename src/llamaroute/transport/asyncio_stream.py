@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -67,10 +66,25 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
 class _Wire(asyncio.Protocol):
     """What comes over a connection, and one who waits: for more, or for room to write."""
 
+    # A program may have thousands open, each of which waits for little.
+    __slots__ = (
+        "_stopped",
+        "_timer",
+        "_until",
+        "_waiter",
+        "ended",
+        "error",
+        "full",
+        "loop",
+        "pieces",
+        "size",
+        "transport",
+    )
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.transport: asyncio.Transport
-        self.pieces: deque[bytes] = deque()
+        self.pieces: list[bytes] = []
         self.size = 0
         """Bytes in them."""
         self.ended = False
@@ -114,9 +128,9 @@ class _Wire(asyncio.Protocol):
 
     def take(self, most: int) -> bytes:
         """The next bytes that have come, at most so many."""
-        data = self.pieces.popleft()
+        data = self.pieces.pop(0)
         if len(data) > most:
-            self.pieces.appendleft(data[most:])
+            self.pieces.insert(0, data[most:])
             data = data[:most]
         self.size -= len(data)
         if self._stopped and self.size <= ENOUGH:
