@@ -23,6 +23,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 CORE = {"httpx", "pydantic", "tenacity"}
 
+LIMITS = {"core": (13, 12.0), "clouds": (36, 60.0)}
+"""Environment -> most distributions, this one among them, and most megabytes."""
+
 
 def main(arguments: list[str]) -> None:
     """Run one check; an AssertionError, or any other, is a failure."""
@@ -34,11 +37,39 @@ def main(arguments: list[str]) -> None:
         case [name] if name in CHECKS:
             where = Path(distribution("llamaroute").locate_file("llamaroute"))  # type: ignore[arg-type]
             assert ROOT / "src" not in where.parents, "not the installed package"
+            weigh(name)
             CHECKS[name]()
         case [name]:
             sys.exit(f"no check is written for the extra {name!r}: add one to {Path(__file__).name}")
         case _:
             sys.exit(__doc__)
+
+
+def weigh(name: str) -> None:
+    """Count and weigh what is installed: files as the wheels have them, in 10^6 bytes; bytecode is not counted.
+
+    pip itself, which an environment needs no more once it stands, is left out.
+    """
+    found = {normal(d.metadata["Name"]): d for d in distributions()}
+    for tool in ("pip", "setuptools"):
+        found.pop(tool, None)
+    sizes = {
+        package: sum(
+            Path(str(file.locate())).stat().st_size
+            for file in d.files or ()
+            if "__pycache__" not in file.parts and Path(str(file.locate())).exists()
+        )
+        / 1e6
+        for package, d in found.items()
+    }
+    whole = sum(sizes.values())
+    heaviest = ", ".join(f"{package} {sizes[package]:.1f}" for package in sorted(sizes, key=sizes.__getitem__)[:-7:-1])
+    print(f"   {len(sizes)} distributions, {whole:.1f} MB: {heaviest}, ...")
+    assert all(sizes.values()), f"nothing was found of {[package for package, size in sizes.items() if not size]}"
+    if name in LIMITS:
+        most, megabytes = LIMITS[name]
+        assert len(sizes) <= most, f"{len(sizes)} distributions, more than {most}: {', '.join(sorted(sizes))}"
+        assert whole <= megabytes, f"{whole:.1f} MB, more than {megabytes:g}"
 
 
 def archives(sdist: Path, wheels: list[Path]) -> None:
@@ -112,7 +143,7 @@ def discovered(host: str) -> Any:
 
 LOGINS: dict[str, dict[str, Any]] = {
     "azure": {"endpoint": "https://acme.services.ai.azure.com", "credential": "entra"},
-    "databricks": {"host": "https://adb-1.2.azuredatabricks.net", "client_id": "x", "client_secret": "y"},
+    "databricks": {"host": "https://adb-1.2.azuredatabricks.net", "auth_type": "azure-cli"},
     "vertex": {"project": "acme"},
     "bedrock": {"region": "us-east-1"},
 }
@@ -158,6 +189,7 @@ def core() -> None:
     assert "pip install 'llamaroute[vertex-admin]'" in problems, problems
     for name in ("azure", "databricks", "vertex"):  # a key or a ready token needs no extra
         answer_of_the_emulator(host=name)
+    machine_to_machine()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "x.yaml").write_text("version: 1\n")
         refused("yaml", Path(folder, "x.yaml"))
@@ -351,12 +383,29 @@ def azure() -> None:
         assert "Entra" in said, said
 
 
-def databricks() -> None:
-    """databricks-sdk logs in, machine to machine."""
+def machine_to_machine() -> None:
+    """A service principal's id and secret are a token, for Databricks."""
     from llamaroute.emulator.hosts.entra import CLIENT_ID, CLIENT_SECRET
 
     login = {"kind": "databricks", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
     answer_of_the_emulator(host="databricks", account=lambda emu, table: {**login, "host": emu.url})
+
+
+def databricks() -> None:
+    """databricks-sdk reads a profile, and logs in as it says."""
+    import os
+
+    from llamaroute.emulator.hosts.entra import CLIENT_ID, CLIENT_SECRET
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "databrickscfg")
+        os.environ["DATABRICKS_CONFIG_FILE"] = str(path)
+
+        def account(emu: Any, table: Any) -> Any:
+            path.write_text(f"[work]\nhost = {emu.url}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n")
+            return {"kind": "databricks", "profile": "work"}
+
+        answer_of_the_emulator(host="databricks", account=account)
 
 
 def vertex() -> None:
@@ -401,8 +450,9 @@ def aiohttp() -> None:
 
 
 def clouds() -> None:
-    """All logins in one environment."""
-    for check in (azure, databricks, vertex, bedrock):
+    """All logins in one environment; what only databricks-sdk can do says so."""
+    refused("databricks", {"providers": {"databricks": LOGINS["databricks"]}})
+    for check in (azure, machine_to_machine, vertex, bedrock):
         check()
 
 

@@ -115,6 +115,19 @@ PURE_MODULES = [module for module in MODULES if module.room in PURE]
 pure_ids = {"ids": [module.name for module in PURE_MODULES]}
 
 
+def test_dataclasses_are_made_the_cheap_way():
+    """`types/dataclass.py`; the standard library's took a tenth of a start. What no start loads may use that."""
+    wrong = [
+        module.name
+        for module in MODULES
+        if module.room not in ("emulator", "cli", "testing") and module.name != "types/dataclass.py"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
+        if "dataclass" in {alias.name for alias in node.names}
+    ]
+    assert wrong == []
+
+
 def test_the_table_knows_every_room():
     rooms = {module.room for module in MODULES} - {"__init__", "__main__", "streaming"}
     assert rooms <= PURE | INPUT_OUTPUT, "a new room: say here whether it is pure"
@@ -160,7 +173,7 @@ def test_rooms_import_only_what_lies_below_them(module: Module):
     ("package", "homes"),
     [
         ("httpx", {"transport/httpx.py"}),
-        ("httpcore", {"transport/httpx.py", "transport/deadline.py"}),
+        ("httpcore", {"transport/httpx.py", "transport/deadline.py", "transport/asyncio_stream.py"}),
         ("aiohttp", {"transport/aiohttp.py"}),
         ("yarl", {"transport/aiohttp.py"}),
         ("h11", {"emulator/server.py"}),

@@ -10,10 +10,11 @@ never parted from its results. Of an exchange, pictures go before the text does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
+from .types.dataclass import dataclass
 from .types.messages import Message
 from .types.parts import Document, Image, Part, Text, Video
 from .types.request import ChatRequest

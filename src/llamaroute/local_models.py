@@ -16,12 +16,12 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 from .errors import ConfigError, LlamarouteError
+from .types.dataclass import dataclass
 
 __all__ = [
     "DEFAULT_MODEL",

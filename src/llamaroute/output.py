@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,6 +12,7 @@ from pydantic import PydanticUserError, ValidationError
 from pydantic_core import from_json
 
 from .errors import InputError, OutputValidationError
+from .types.dataclass import dataclass
 from .types.response import ChatResponse
 from .types.tools import JsonSchema
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -38,6 +38,7 @@ from pydantic_core import PydanticCustomError
 
 from .errors import ProviderError
 from .types.capability import Feature, ModelRow, Support
+from .types.dataclass import dataclass
 from .types.events import StreamEvent
 from .types.request import ChatRequest
 from .types.response import ChatResponse, Notice, TokenLogprob

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from .pipeline.core import Call, Finisher, Outcome, Reply, failed_attempt
 from .pipeline.exchange import redact
 from .spi import DecoderEvent
 from .tokens import estimate_usage
+from .types.dataclass import dataclass
 from .types.events import (
     Continued,
     FailedOver,

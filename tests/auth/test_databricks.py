@@ -1,4 +1,4 @@
-"""Databricks' logins: databricks-sdk itself, against a small login service of the test's own."""
+"""Databricks' logins: our own and databricks-sdk's, against a small login service of the test's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from databricks.sdk.environments import ARM_DATABRICKS_RESOURCE_ID, AzureEnviron
 from llamaroute import errors
 from llamaroute.auth import databricks as module
 from llamaroute.auth.base import StaticHeaders
-from llamaroute.auth.databricks import RENEW, DatabricksLogin, databricks
+from llamaroute.auth.databricks import RENEW, DatabricksLogin, MachineLogin, databricks
 from llamaroute.providers.databricks import SPEC
 from llamaroute.registry import make_auth
 from llamaroute.spi import AuthSettings, WireRequest, WireResponse
@@ -58,6 +58,7 @@ class Service:
 
     def reply(self, method: str, path: str, form: dict[str, str], authorization: str) -> tuple[int, Any]:
         self.seen.append((method, path, form, authorization))
+        path = path.removeprefix("http://workspace.test")  # to a proxy
         if path == "/oidc/.well-known/oauth-authorization-server":
             root = f"{self.url}/oidc/v1"
             return 200, {"authorization_endpoint": f"{root}/authorize", "token_endpoint": f"{root}/token"}
@@ -168,8 +169,24 @@ def test_without_the_sdk_everything_else_says_what_to_install(monkeypatch: pytes
     assert "providers.work.token" in str(caught.value)
 
 
-def test_machine_to_machine(service: Service) -> None:
+def test_machine_to_machine_needs_no_sdk(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_installed", lambda: False)
     auth = databricks(m2m(service))
+    assert isinstance(auth, MachineLogin)
+    assert token(auth) == "Bearer t1-0123456789"
+    assert [path for _, path, _, _ in service.seen] == ["/oidc/v1/token"]
+
+
+def test_it_asks_as_the_sdk_does(service: Service) -> None:
+    for login in (DatabricksLogin(m2m(service)), databricks(m2m(service))):
+        sign(login)
+    sdks, ours = (one for one in service.seen if one[0] == "POST")
+    assert ours == sdks
+
+
+@pytest.mark.parametrize("login", [databricks, DatabricksLogin])
+def test_machine_to_machine(service: Service, login: Any) -> None:
+    auth = login(m2m(service))
     assert service.seen == [], "nothing is asked before a call needs it"
     assert token(auth) == token(auth) == "Bearer t1-0123456789"
     assert service.forms == [{"grant_type": "client_credentials", "scope": "all-apis"}]
@@ -204,9 +221,11 @@ def test_a_thousand_calls_log_in_once(service: Service) -> None:
     assert service.issued == 1
 
 
-def test_the_end_that_the_service_says_counts(service: Service) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_the_end_that_the_service_says_counts(service: Service, own: bool) -> None:
     now = [time.time()]
-    auth = DatabricksLogin(m2m(service), clock=lambda: now[0])
+    clock = lambda: now[0]  # noqa: E731
+    auth = MachineLogin(m2m(service), "app", SECRET, clock=clock) if own else DatabricksLogin(m2m(service), clock=clock)
 
     def sent() -> str:
         if auth.stale(now[0]):
@@ -220,9 +239,10 @@ def test_the_end_that_the_service_says_counts(service: Service) -> None:
     assert sent() == "Bearer t2-0123456789", "ahead of its end, a new one: not the one that the SDK would still keep"
 
 
-def test_after_a_refusal_there_is_a_new_token(service: Service) -> None:
+@pytest.mark.parametrize("login", [databricks, DatabricksLogin])
+def test_after_a_refusal_there_is_a_new_token(service: Service, login: Any) -> None:
     """The SDK's own cache would hand out the refused one until its end."""
-    auth = databricks(m2m(service))
+    auth = login(m2m(service))
     sent = sign(auth)
     assert not auth.reject(sent, FORBIDDEN, time.time())
     assert token(auth) == "Bearer t1-0123456789"
@@ -394,23 +414,86 @@ def test_but_not_those_of_another_workspace(service: Service, tmp_path: Path, en
     assert "of-another-workspace" not in repr(service.seen)
 
 
-def test_a_wrong_secret(service: Service) -> None:
+@pytest.mark.parametrize("login", [databricks, DatabricksLogin])
+def test_a_wrong_secret(service: Service, login: Any) -> None:
     service.status = 401
     with pytest.raises(errors.AuthenticationError) as caught:
-        sign(databricks(m2m(service)))
+        sign(login(m2m(service)))
     text = str(caught.value)
     assert "the login failed: invalid_client: no **********" in text, "a service that echoes the secret"
     assert "check providers.work.client_id, providers.work.client_secret" in text
     assert SECRET not in text + repr(caught.value.__cause__) + repr(caught.value.args)
-    assert caught.value.__suppress_context__
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert (caught.value.provider, caught.value.retryable) == ("work", False)
 
 
-def test_a_page_in_the_place_of_an_answer(service: Service) -> None:
+@pytest.mark.parametrize("login", [databricks, DatabricksLogin])
+def test_a_page_in_the_place_of_an_answer(service: Service, login: Any) -> None:
     service.status, service.answer = 502, b"<html>Bad Gateway</html>"
     with pytest.raises(errors.ServerError, match="gave no proper answer: <html>Bad Gateway") as caught:
-        sign(databricks(m2m(service)))
+        sign(login(m2m(service)))
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "cls", "words"),
+    [
+        (429, b'{"error": "slow_down"}', errors.OverloadedError, "is busy: slow_down"),
+        (503, b"<html>", errors.OverloadedError, "is busy: <html>"),
+        (500, b'{"error": "server_error", "error_description": "x"}', errors.ServerError, "broke: server_error: x"),
+        (400, b'{"error": "invalid_scope"}', errors.AuthenticationError, "the login failed: invalid_scope; check"),
+        (403, b'{"error_code": "X", "message": "m"}', errors.AuthenticationError, "the login failed: X: m; check"),
+        (200, b"<html>Sign in</html>", errors.ServerError, "no proper answer: <html>Sign in"),
+        (200, b'{"token_type": "Bearer"}', errors.ServerError, "answered without a token"),
+        (200, b'{"access_token": "a\\r\\nb", "expires_in": 1}', errors.ServerError, "answered without a token"),
+        (302, b"Found", errors.ServerError, "no proper answer"),
+    ],
+)
+def test_what_a_login_service_may_answer(
+    service: Service, status: int, answer: bytes, cls: type[errors.ProviderError], words: str
+) -> None:
+    service.status, service.answer = status, answer
+    with pytest.raises(cls, match=words) as caught:
+        sign(databricks(m2m(service)))
+    assert type(caught.value) is cls
+    assert (caught.value.provider, caught.value.status) == ("work", status)
+    assert caught.value.retryable is (cls is not errors.AuthenticationError)
+
+
+def test_a_token_without_an_end_serves_until_it_is_refused(service: Service) -> None:
+    service.answer = b'{"access_token": "t-0123456789"}'
+    auth = databricks(m2m(service))
+    assert token(auth) == "Bearer t-0123456789"
+    assert not auth.stale(time.time() + 1e9)
+
+
+def test_a_login_service_that_nobody_runs() -> None:
+    table = {"host": "http://127.0.0.1:9", "client_id": "app", "client_secret": SECRET}
+    with pytest.raises(
+        errors.ConnectionError, match=r"could not be reached: cannot connect to 127\.0\.0\.1:9"
+    ) as caught:
+        sign(databricks(settings(**table)))
+    assert (caught.value.provider, caught.value.retryable) == ("work", True)
+
+
+def test_the_account_s_proxy_is_used_for_logging_in(service: Service) -> None:
+    table = {"host": "http://workspace.test", "client_id": "app", "client_secret": SECRET}
+    assert token(databricks(settings(proxy=service.url, **table))) == "Bearer t1-0123456789"
+    assert [path for _, path, _, _ in service.seen] == ["http://workspace.test/oidc/v1/token"]
+
+
+def test_a_token_of_the_environment_needs_no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_installed", lambda: False)
+    host = "https://adb-1.2.azuredatabricks.net"
+    env = {"DATABRICKS_TOKEN": "dapi7", "DATABRICKS_CLIENT_ID": "app", "DATABRICKS_CLIENT_SECRET": SECRET}
+    assert token(databricks(settings(env, host=host))) == "Bearer dapi7"
+    assert isinstance(databricks(settings(env, host=host, auth_type="oauth-m2m")), MachineLogin)
+    for elsewhere in ({"auth_type": "azure-cli"}, {"profile": "work"}):
+        with pytest.raises(errors.ConfigError, match="databricks-sdk is not installed"):
+            databricks(settings(env, host=host, **elsewhere))
+    for more in ({"DATABRICKS_AUTH_TYPE": "azure-cli"}, {"DATABRICKS_HOST": "https://other.test"}):
+        with pytest.raises(errors.ConfigError, match="databricks-sdk is not installed"):
+            databricks(settings(env | more, host=host))
 
 
 def test_a_profile_that_is_not_there() -> None:
@@ -422,17 +505,25 @@ def test_a_profile_that_is_not_there() -> None:
 
 def test_a_host_that_is_no_workspace(service: Service) -> None:
     table = {"client_id": "app", "client_secret": SECRET}
+    elsewhere = settings(base_url=f"{service.url}/x", **table)
+    with pytest.raises(errors.AuthenticationError, match=r"nothing at /x/oidc/v1/token; check .*providers\.work\.host"):
+        sign(databricks(elsewhere))
     with pytest.raises(errors.ConfigError, match=r"nothing at /x/oidc/\.well-known/oauth-authorization-server"):
-        sign(databricks(settings(base_url=f"{service.url}/x", **table)))
+        sign(DatabricksLogin(elsewhere))
 
 
-def test_a_login_that_takes_too_long_is_left_behind(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("login", "words"), [(databricks, "the login took too long"), (DatabricksLogin, r"more than 0\.5 seconds")]
+)
+def test_a_login_that_takes_too_long_is_left_behind(
+    service: Service, monkeypatch: pytest.MonkeyPatch, login: Any, words: str
+) -> None:
     """The SDK sends its request for a token without any limit of time."""
     monkeypatch.setattr(module, "LOGIN", 0.5)
     service.delay = 5.0
-    auth = databricks(m2m(service))
+    auth = login(m2m(service))
     began = time.monotonic()
-    with pytest.raises(errors.TimeoutError, match=r"more than 0\.5 seconds") as caught:
+    with pytest.raises(errors.TimeoutError, match=words) as caught:
         sign(auth)
     assert time.monotonic() - began < 3
     assert isinstance(caught.value, builtins.TimeoutError)
@@ -461,7 +552,7 @@ def test_what_the_sdk_raises_is_not_what_callers_see(
 
     monkeypatch.setattr(sdk_config.Config, "authenticate", fail)
     with pytest.raises(cls) as caught:
-        sign(databricks(m2m(service)))
+        sign(DatabricksLogin(m2m(service)))
     assert type(caught.value) is cls
     assert f"oauth-m2m: {cause}" in str(caught.value)
     assert caught.value.retryable is (cls is not errors.AuthenticationError)

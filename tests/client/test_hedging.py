@@ -14,10 +14,10 @@ import pytest
 
 import llamaroute as lr
 
-from .api import Api, boxes
+from .api import ASYNC, Api, boxes
 from .fake import AsyncFakeTransport, FakeTransport
 from .raw import PATIENCE, Connection, Play, Raw, Story, answer, body_of, stream_of, then_silence
-from .test_time import ASYNC, within
+from .test_time import within
 
 SOON = {"after": 0.15, "max_extra": 1}
 """Every call may be hedged, from the first on."""
@@ -211,7 +211,7 @@ async def test_both_legs_are_paid_from_the_call_s_budget(api: Api):
     assert "passed_over" in [one.code for one in response.warnings]
 
 
-@ASYNC
+@pytest.mark.parametrize("api", ASYNC, indirect=True)
 async def test_cancelling_ends_both(api: Api):
     import anyio
 

@@ -223,7 +223,7 @@ def test_an_error_as_the_first_event_is_tried_again(api: Api, emu: Emulator) -> 
 
 @pytest.mark.parametrize("where", ["", "/databricks"])
 def test_machine_to_machine(api: Api, emu: Emulator, where: str) -> None:
-    """databricks-sdk itself logs in, with a path in the address and without; when it is refused, it logs in anew."""
+    """With a path in the address and without; when a token is refused, there is a new one."""
 
     async def use(client: Any) -> None:
         for _ in range(3):

@@ -8,6 +8,7 @@ import pytest
 
 import llamaroute as lr
 from llamaroute.emulator import Emulator
+from llamaroute.emulator.hosts.entra import CLIENT_ID, CLIENT_SECRET
 
 from .conftest import one
 
@@ -97,9 +98,11 @@ def test_an_endpoint_that_is_not_there(emu: Emulator, discover) -> None:
 
 
 def test_without_the_sdk(emu: Emulator, discover, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token needs no SDK, neither for calls nor for the list; a service principal does."""
+    """A token and a service principal need no SDK, neither for calls nor for the list; command lines do."""
     monkeypatch.setitem(sys.modules, "databricks.sdk", None)
     assert discover(emu.providers("databricks")).problems == ()
-    result = discover({"databricks": {"host": emu.url, "client_id": "a", "client_secret": "b"}})
+    machine = {"host": emu.url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    assert discover({"databricks": machine}).problems == ()
+    result = discover({"databricks": {"host": emu.url, "auth_type": "azure-cli"}})
     assert one(result).code == "not-installed"
     assert "pip install 'llamaroute[databricks]'" in one(result).message

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -25,6 +25,7 @@ from pydantic import SecretStr
 from ..dialects.bedrock_converse import exception_name
 from ..errors import AuthenticationError, ConfigError, ConnectionError, LlamarouteError
 from ..spi import Auth, AuthSettings, WireRequest, WireResponse
+from ..types.dataclass import dataclass
 from .base import StaticHeaders, header_value
 from .tokens import CachedToken, Token, within
 

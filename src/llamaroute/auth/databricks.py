@@ -1,8 +1,9 @@
-"""Databricks' logins: a token as it is, and everything else through databricks-sdk.
+"""Databricks' logins: a token as it is, OAuth between machines by `oauth.py`, and all else through databricks-sdk.
 
-The SDK knows all the ways there are (service principals of Databricks and of Entra, profiles, command lines):
-https://docs.databricks.com/aws/dev-tools/auth/unified-auth. It is asked for headers alone; when to ask, and what to do
-with a token that is refused, is `CachedToken`'s business as everywhere.
+A service principal's id and secret are one request, whose form is documented:
+https://docs.databricks.com/aws/dev-tools/auth/oauth-m2m. The SDK knows all the other ways (service principals of Entra,
+profiles, command lines): https://docs.databricks.com/aws/dev-tools/auth/unified-auth. It is asked for headers alone;
+when to ask, and what to do with a token that is refused, is `CachedToken`'s business as everywhere.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from ..errors import (
 )
 from ..spi import MASK, Auth, AuthSettings, WireRequest, WireResponse
 from .base import bearer
+from .oauth import client_credentials
 from .tokens import CachedToken, Token, within
 
-__all__ = ["DatabricksLogin", "databricks"]
+__all__ = ["DatabricksLogin", "MachineLogin", "databricks"]
 
 LOGIN = 30.0
 """Seconds a login may take. The SDK sends some of its requests without any limit and repeats others for 300 seconds."""
@@ -56,22 +58,61 @@ _T = TypeVar("_T")
 
 
 def databricks(settings: AuthSettings) -> Auth:
-    """A token without the SDK; with it, whatever else the table says, or a live `Config` of the application's.
+    """A token, or a service principal's id and secret; through the SDK whatever else the table says, or a live `Config`
+    of the application's. A table without credentials takes those of the environment.
 
     Raises:
         ConfigError: databricks-sdk is needed and not installed.
     """
     options: Any = settings.options
-    token = options.token or options.api_key
-    if options.live_credential is None and token is not None and options.auth_type in (None, "pat"):
-        return bearer(AuthSettings(settings.provider, options.model_copy(update={"api_key": token}), settings.env))
-    if options.live_credential is None and not _installed():
+    if options.live_credential is None:
+        if (token := _ready_token(settings)) is not None:
+            return bearer(AuthSettings(settings.provider, options.model_copy(update={"api_key": token}), settings.env))
+        if (client := _machine(settings)) is not None:
+            return MachineLogin(settings, *client)
+    if not _installed():
+        name = settings.provider
         raise ConfigError(
-            f"providers.{settings.provider}: databricks-sdk is not installed, and without it only a token will do; "
-            f"pip install 'llamaroute[databricks]', or set providers.{settings.provider}.token",
-            key=f"providers.{settings.provider}.token",
+            f"providers.{name}: databricks-sdk is not installed, and without it only a token, or client_id "
+            f"and client_secret, will do; pip install 'llamaroute[databricks]', or set "
+            f"providers.{name}.token",
+            key=f"providers.{name}.token",
         )
     return DatabricksLogin(settings)
+
+
+def _ready_token(settings: AuthSettings) -> SecretStr | None:
+    """A personal token, the table's or the environment's; None where another way to log in is meant."""
+    options: Any = settings.options
+    token: SecretStr | None = options.token or options.api_key
+    if token is not None:
+        return token if options.auth_type in (None, "pat") else None
+    found = _environment(settings, "pat").get("DATABRICKS_TOKEN")
+    return SecretStr(found) if found else None
+
+
+def _machine(settings: AuthSettings) -> tuple[str, str] | None:
+    """A service principal's id and secret, the table's or the environment's; None where another way is meant."""
+    options: Any = settings.options
+    if (options.host or options.base_url) is None or options.profile is not None:
+        return None
+    if options.client_id is not None and options.client_secret is not None:
+        secret = options.client_secret.get_secret_value()
+        return (options.client_id, secret) if options.auth_type in (None, "oauth-m2m") else None
+    env = _environment(settings, "oauth-m2m")
+    client = env.get("DATABRICKS_CLIENT_ID"), env.get("DATABRICKS_CLIENT_SECRET")
+    return client if client[0] and client[1] else None  # type: ignore[return-value]
+
+
+def _environment(settings: AuthSettings, way: str) -> Mapping[str, str]:
+    """The variables that count for a table without credentials; none where they or the table mean another way."""
+    options: Any = settings.options
+    host = options.host or options.base_url
+    if host is None or any(getattr(options, key) is not None for key in _CREDENTIALS):
+        return {}
+    env = _variables(options, settings.env, _without_query(host))
+    meant = options.auth_type or env.get("DATABRICKS_AUTH_TYPE") or way
+    return env if meant == way else {}
 
 
 def _installed() -> bool:
@@ -80,6 +121,32 @@ def _installed() -> bool:
         return find_spec("databricks.sdk") is not None
     except ImportError:
         return False
+
+
+class MachineLogin(CachedToken):
+    """Tokens for a service principal's id and secret, from the workspace itself."""
+
+    def __init__(
+        self, settings: AuthSettings, client_id: str, client_secret: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__(self._log_in, provider=settings.provider, rejected=token_refused, clock=clock)
+        self._settings = settings
+        self._client = client_id, client_secret
+        self._now = clock
+
+    def _log_in(self) -> Token:
+        options: Any = self._settings.options
+        where = (options.host or options.base_url).partition("?")[0].rstrip("/")
+        name = self._settings.provider
+        return client_credentials(
+            self._settings,
+            f"{where}/oidc/v1/token",
+            self._client,
+            scope="all-apis",
+            limit=LOGIN,
+            now=self._now(),
+            remedy=f"check providers.{name}.client_id, providers.{name}.client_secret and providers.{name}.host",
+        )
 
 
 class DatabricksLogin(CachedToken):
@@ -162,22 +229,7 @@ class DatabricksLogin(CachedToken):
         if host is not None and options.profile is None:
             # Where a workspace's logins are; left to itself, the SDK fails when it cannot ask the host for it.
             table["discovery_url"] = f"{host.rstrip('/')}/oidc/.well-known/oauth-authorization-server"
-        return _config_class()(self._variables(host), table)
-
-    def _variables(self, host: str | None) -> Mapping[str, str]:
-        """The environment variables that the SDK may see.
-
-        Those with credentials count only for a table that has none, and only for the workspace they are meant for: a
-        token of one workspace is nothing to show to another.
-        """
-        env, options = self._env, self._options
-        elsewhere = host is not None and env.get("DATABRICKS_HOST") and not _same(host, env["DATABRICKS_HOST"])
-        if elsewhere or any(getattr(options, key) is not None for key in _CREDENTIALS):
-            return {name: env[name] for name in _PLACES if name in env}
-        if host is not None and not env.get("DATABRICKS_HOST"):
-            # A profile has a workspace of its own.
-            return {name: value for name, value in env.items() if name != "DATABRICKS_CONFIG_PROFILE"}
-        return env
+        return _config_class()(_variables(options, self._env, host), table)
 
     def _translated(self, error: Exception, stage: str) -> LlamarouteError:
         """Our error for one of the SDK's; its text without secrets, and with what to look at."""
@@ -220,6 +272,21 @@ class DatabricksLogin(CachedToken):
         keys = next((keys for keys in _WAYS.values() if getattr(options, keys[1]) is not None), ())
         keys = keys or tuple(key for key in ("profile", "auth_type") if getattr(options, key) is not None) or ("token",)
         return f"check {', '.join(f'providers.{self._name}.{key}' for key in keys)}"
+
+
+def _variables(options: Any, env: Mapping[str, str], host: str | None) -> Mapping[str, str]:
+    """The environment variables that count for an account.
+
+    Those with credentials count only for a table that has none, and only for the workspace they are meant for: a
+    token of one workspace is nothing to show to another.
+    """
+    elsewhere = host is not None and env.get("DATABRICKS_HOST") and not _same(host, env["DATABRICKS_HOST"])
+    if elsewhere or any(getattr(options, key) is not None for key in _CREDENTIALS):
+        return {name: env[name] for name in _PLACES if name in env}
+    if host is not None and not env.get("DATABRICKS_HOST"):
+        # A profile has a workspace of its own.
+        return {name: value for name, value in env.items() if name != "DATABRICKS_CONFIG_PROFILE"}
+    return env
 
 
 def _config_class() -> Callable[[Mapping[str, str], Mapping[str, Any]], Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import inf
 from typing import TypeVar
 
 from ..errors import AuthenticationError, LlamarouteError, ProviderError
 from ..spi import WireRequest, WireResponse
+from ..types.dataclass import dataclass
 
 __all__ = ["CachedToken", "Token", "bearer_header", "within"]
 

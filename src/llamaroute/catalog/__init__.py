@@ -13,12 +13,12 @@ import datetime
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, Literal
 
 from ..types.capability import FEATURES, EndOfLife, Feature, ImageRule, ModelRow, ParameterRule, Support
+from ..types.dataclass import dataclass
 
 __all__ = [
     "Fact",

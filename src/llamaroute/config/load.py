@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
 from ..errors import ConfigError
+from ..types.dataclass import dataclass
 from .check import cross_check, settings_class, validation_problems
 from .files import FILE_NAMES, find_file, others_file, read_file, search_folders
 from .models import Config, StateSettings, registry_specs

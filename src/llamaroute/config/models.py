@@ -271,13 +271,13 @@ class Config(Table):
     """Your name of a route (not that of a provider) -> its table."""
     limits: dict[str, LimitSettings] = Field(default_factory=dict)
     """Your name of an account -> how much is sent to it."""
-    state: StateSettings = Field(default_factory=StateSettings)
+    state: StateSettings = Field(default_factory=StateSettings.model_construct)
     """Where limits, cooldowns and budgets are kept that several processes share."""
-    images: ImageSettings = Field(default_factory=ImageSettings)
+    images: ImageSettings = Field(default_factory=ImageSettings.model_construct)
     """How images are read and fetched, and what is made of them before they are sent."""
     models: dict[str, CustomModel] = Field(default_factory=dict)
     """Model name -> catalogue row added or overridden."""
-    policy: PolicySettings = Field(default_factory=PolicySettings)
+    policy: PolicySettings = Field(default_factory=PolicySettings.model_construct)
     """What keeps a call from being sent: licence, regions, accounts, budgets."""
 
     @field_validator("providers", mode="before")

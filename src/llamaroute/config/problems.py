@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..errors import ConfigError
+from ..types.dataclass import dataclass
 
 __all__ = ["KeyPath", "Problem", "config_error", "did_you_mean", "dotted", "nearest"]
 

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 
 from ..errors import InputError
 from ..media.load import image_data, pil_bytes
+from ..types.dataclass import dataclass
 from ..types.messages import Message
 from ..types.parts import Document, Image, ImageData, Part, Text, ToolCall, Video
 from ..types.response import Cost, Usage

@@ -9,10 +9,11 @@ from __future__ import annotations
 import datetime
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..spi import AnswerMeta, DecoderEvent, LogprobsReported, RawPayload
+from ..types.dataclass import dataclass
 from ..types.events import (
     Finished,
     ReasoningDelta,

@@ -26,11 +26,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from ..errors import CapabilityError
 from ..spi import Target
+from ..types.dataclass import dataclass
 from ..types.messages import Message
 from ..types.parts import Document, Image, Text, ToolCall, Video
 from ..types.response import Notice

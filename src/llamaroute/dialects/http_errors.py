@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..errors import (
@@ -41,6 +41,7 @@ from ..errors import (
 )
 from ..errors import TimeoutError as TimeoutError_
 from ..spi import Target, WireResponse
+from ..types.dataclass import dataclass
 from ..wire.headers import request_id, retry_after
 from .content_filter import with_filters
 from .json_body import loads

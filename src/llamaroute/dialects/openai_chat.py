@@ -7,11 +7,12 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..errors import ProtocolError, ProviderError
 from ..spi import AnswerMeta, DecoderEvent, LogprobsReported, RawPayload, Target, WireRequest, WireResponse
+from ..types.dataclass import dataclass
 from ..types.events import Finished, ReasoningDelta, TextDelta, UsageReported
 from ..types.request import ChatRequest
 from ..types.response import ChatResponse, FinishReason, Notice, TokenLogprob, TopLogprob, Usage

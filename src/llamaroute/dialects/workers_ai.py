@@ -7,11 +7,12 @@ The answer has no id, model or finish reason, and comes in three shapes (docs/ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..errors import ProtocolError, ProviderError
 from ..spi import DecoderEvent, RawPayload, Target, WireRequest, WireResponse
+from ..types.dataclass import dataclass
 from ..types.events import Finished, TextDelta, ToolCallDelta, ToolCallStarted, UsageReported
 from ..types.request import ChatRequest
 from ..types.response import ChatResponse

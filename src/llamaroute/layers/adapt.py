@@ -7,13 +7,13 @@ together, once per target, and tells the caller.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..parity.plan import by, notices, plan
 from ..pipeline.core import Call, Handler, Reply, Transform
 from ..pipeline.ops import Plan
+from ..types.dataclass import dataclass
 from ..types.plan import Step
 from ..types.request import ChatRequest
 from ..types.response import ChatResponse, OutputMode

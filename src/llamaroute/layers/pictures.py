@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from ..errors import CapabilityError, InputError
@@ -23,6 +23,7 @@ from ..media.tiles import MAX_TILES, tiles_for
 from ..pipeline.core import Call
 from ..pipeline.ops import Blocking, Plan
 from ..spi import Target
+from ..types.dataclass import dataclass
 from ..types.parts import Document, Image, ImageData, ImageDetail, Part, Text, Video
 from ..types.request import ChatRequest
 from ..types.response import Notice

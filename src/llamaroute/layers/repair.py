@@ -7,12 +7,12 @@ wanted. A re-ask is a call of its own: it has its own retries and its own rows i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OutputValidationError
 from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.ops import Plan
+from ..types.dataclass import dataclass
 from ..types.messages import Message, user
 from ..types.parts import ToolCall
 from ..types.response import ChatResponse, Notice, Usage

@@ -6,13 +6,13 @@ policy's `.retry`, `.stop` and `.wait`; the sleeping is an operation of the plan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PolicyError, ProviderError, RateLimitError
 from ..pipeline.core import Call, Handler, Reply
 from ..pipeline.ops import Plan, Sleep
+from ..types.dataclass import dataclass
 from ..types.events import Retrying
 from ..types.response import Notice
 

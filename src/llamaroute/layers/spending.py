@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from math import ceil
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from ..pipeline.core import Call, Handler, Outcome, Reply
 from ..pipeline.ops import Blocking, Plan
 from ..spi import Target
 from ..tokens import ESTIMATE_MARGIN, estimate_tokens, estimate_usage
+from ..types.dataclass import dataclass
 from ..types.response import Usage
 
 if TYPE_CHECKING:

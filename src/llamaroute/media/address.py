@@ -11,11 +11,11 @@ https://www.iana.org/assignments/iana-ipv6-special-registry
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from ..errors import InputError
+from ..types.dataclass import dataclass
 
 __all__ = ["Place", "check_address", "place_of", "redacted", "redirected", "refusal", "scrubbed"]
 

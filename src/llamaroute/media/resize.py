@@ -9,11 +9,11 @@ All that is changed comes out upright, in sRGB or grey with 8 bits, without tran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..types.dataclass import dataclass
 from .sniff import Sniffed, animated, orientation, sniff
 from .tiles import MAX_TILES, reduced
 

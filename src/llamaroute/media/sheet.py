@@ -6,11 +6,12 @@ Pure; needs Pillow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from ..types.dataclass import dataclass
 from .resize import Limits, Unfit, encoded, opened
 from .tiles import MAX_TILES, TILE, canvases, reduced
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from struct import error, unpack_from
 from typing import TypeAlias
+
+from ..types.dataclass import dataclass
 
 __all__ = ["Sniffed", "animated", "orientation", "sniff"]
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeAlias, TypeVar
 
+from ..types.dataclass import dataclass
 from ..types.tools import Tool
 
 __all__ = ["PREFIXES", "NotACallError", "Reader", "Steps", "Tools", "Written", "resolve"]

@@ -18,10 +18,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ..spi import DecoderEvent
+from ..types.dataclass import dataclass
 from ..types.events import TextDelta, ToolCallDelta, ToolCallDone, ToolCallStarted
 from ..types.parts import ToolCall
 from ..types.tools import Tool, canonical_json

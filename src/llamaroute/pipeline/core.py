@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import InputError, ProviderError
 from ..spi import Adapter, Auth, DecoderEvent, StreamDecoder, Target
+from ..types.dataclass import dataclass
 from ..types.events import FailedOver, Retrying
 from ..types.request import ChatRequest
 from ..types.response import Attempt, AttemptError, ChatResponse, Notice, OutputMode, Usage

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from ..errors import TimeoutError
 from ..spi import EndpointLocator, WireResponse
+from ..types.dataclass import dataclass
 from .core import Call
 from .exchange import read_body, send_signed
 from .ops import Plan, Sleep

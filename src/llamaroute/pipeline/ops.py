@@ -8,10 +8,10 @@ plan by hand, without clock or network.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ..spi import Target, WireRequest
+from ..types.dataclass import dataclass
 from ..types.response import Phase
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ UNKNOWN_WORKSPACE = "https://workspace.invalid"
 
 
 class DatabricksSettings(ProviderSettings):
-    """Databricks, on any cloud. Credentials: a `token`, or what databricks-sdk can log in with."""
+    """Databricks, on any cloud. Credentials: a `token`, a `client_id` with its `client_secret`, or what databricks-sdk
+    can log in with."""
 
     host: str | None = None
     """The workspace's URL, such as `https://adb-1234567890123456.7.azuredatabricks.net`."""

@@ -9,7 +9,7 @@ The wire is OpenAI's; `transport/local.py` is its other end.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from ..dialects.openai_chat import OpenAIChat
 from ..errors import CapabilityError, ProtocolError
 from ..spi import ProviderSettings, ProviderSpec, Target, WireRequest, WireResponse
 from ..types.capability import Feature, ModelRow, ParameterRule, Support
+from ..types.dataclass import dataclass
 from ..types.request import ChatRequest
 
 __all__ = ["DEFAULT_MODEL", "SPEC", "LocalAdapter", "LocalSettings"]

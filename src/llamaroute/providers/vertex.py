@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -47,6 +47,7 @@ from ..spi import (
     WireResponse,
 )
 from ..types.capability import FEATURES, Feature, ImageRule, ModelRow, Support
+from ..types.dataclass import dataclass
 from ..types.events import Finished, ReasoningDelta, TextDelta, ToolCallStarted
 from ..types.parts import Image, Part
 from ..types.request import ChatRequest

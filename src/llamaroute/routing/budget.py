@@ -9,8 +9,9 @@ says when to come back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp
+
+from ..types.dataclass import dataclass
 
 __all__ = ["FLOOR", "MEMORY", "REFILL", "SHARE", "RetryBudget"]
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from ..types.dataclass import dataclass
 
 __all__ = ["AGEING", "Answer", "Bucket", "Ended", "Gate", "Left", "Limits", "Refused", "Shared", "Ticket", "Wait"]
 

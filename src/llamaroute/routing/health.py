@@ -10,7 +10,6 @@ threads that race at worst open a circuit twice or let two calls try.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ..errors import (
@@ -25,6 +24,7 @@ from ..errors import (
     RateLimitError,
 )
 from ..spi import Target
+from ..types.dataclass import dataclass
 
 __all__ = ["THRESHOLD", "Admission", "Circuit", "Dice", "Health"]
 

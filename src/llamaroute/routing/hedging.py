@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from math import ceil
+
+from ..types.dataclass import dataclass
 
 __all__ = ["HAND", "KEPT", "LEAST", "Allowance", "Hedge", "Waits"]
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..catalog import licence
 from ..errors import ModelRetiredError, PolicyError
 from ..spi import Target
 from ..types.capability import EndOfLife
+from ..types.dataclass import dataclass
 from ..types.parts import Document, Image, Video
 from ..types.request import ChatRequest
 from ..types.response import Notice

@@ -8,12 +8,13 @@ order; an id that exactly one configured provider lists.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.models import Config, CustomModel, RouteSettings
 from ..errors import CapabilityError, ConfigError, InputError, LlamarouteError
 from ..spi import ProviderSettings, ProviderSpec, Target
 from ..types.capability import EndOfLife, ModelRow
+from ..types.dataclass import dataclass
 from ..types.response import Notice
 
 __all__ = ["Account", "Resolution", "make_account", "resolve"]

@@ -5,12 +5,13 @@ One object per client, kept across reloads, changed from any thread by single op
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import exp
 from typing import NamedTuple
 
 from ..errors import ProviderError
 from ..spi import Target
+from ..types.dataclass import dataclass
 from ..types.routing import TargetHealth
 from .budget import RetryBudget
 from .health import Circuit, Dice, Health

@@ -25,12 +25,13 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..routing.gate import Answer, Bucket, Gate, Limits, Ticket
+from ..types.dataclass import dataclass
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from ..types.dataclass import dataclass
 
 if TYPE_CHECKING:
     from ..pipeline.core import Call

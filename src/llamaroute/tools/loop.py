@@ -14,12 +14,13 @@ import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import ChatOptions, OnTool, RunOptions, check_names, given_retries, given_seconds, given_steps
 from ..errors import InputError, LlamarouteError, ToolError
 from ..parity.tool_arguments import check_call, complaint, sendable
+from ..types.dataclass import dataclass
 from ..types.events import ToolResult
 from ..types.messages import Input, Message, messages_from
 from ..types.parts import Document, Image, Part, PilImage, Text, ToolCall, Video

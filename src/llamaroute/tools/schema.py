@@ -8,7 +8,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Required, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined, SchemaError, from_json, to_json
 from typing_extensions import TypedDict  # before Python 3.12, pydantic takes no other
 
 from ..errors import InputError
+from ..types.dataclass import dataclass
 from ..types.tools import Tool
 from .docstrings import read_docstring
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
+
+from .dataclass import dataclass
 
 __all__ = ["FEATURES", "EndOfLife", "Feature", "ImageRule", "ModelRow", "ParameterRule", "Support"]
 

@@ -14,9 +14,9 @@ making one, and a stream makes one per token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from .dataclass import dataclass
 from .messages import Message
 from .parts import Part, Text, ToolCall
 from .response import Attempt, FinishReason, Usage

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..errors import InputError
+from .dataclass import dataclass
 from .parts import Document, Image, Part, Text, ToolCall, Video
 
 __all__ = ["Input", "Message", "Role", "assistant", "messages_from", "system", "tool_result", "user"]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from .dataclass import dataclass
 
 __all__ = ["Document", "Image", "ImageData", "ImageDetail", "Part", "PilImage", "Text", "ToolCall", "Video"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from .capability import Feature, Support
+from .dataclass import dataclass
 from .routing import Strategy
 
 __all__ = ["Means", "Plan", "PlannedTarget", "Step"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
+from .dataclass import dataclass
 from .messages import Message
 from .parts import Document, Image, Video
 from .tools import JsonSchema, Tool

@@ -6,12 +6,12 @@ Published as docs/response.schema.json (`llamaroute config schema --response`) a
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from .dataclass import dataclass
 from .messages import Message
 from .parts import Text, ToolCall
 

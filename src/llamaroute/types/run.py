@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
+from .dataclass import dataclass
 from .events import ToolResult
 from .messages import Message
 from .parts import ToolCall
@@ -16,7 +16,11 @@ __all__ = ["RunFinish", "RunResult", "Step", "sum_cost", "sum_usage"]
 
 T = TypeVar("T")
 
-Step: TypeAlias = ChatResponse[Any] | ToolResult
+if TYPE_CHECKING:
+    Step: TypeAlias = ChatResponse[Any] | ToolResult
+else:
+    Step = ChatResponse | ToolResult  # with its parameter, pydantic would build the whole response's schema here
+
 RunFinish: TypeAlias = FinishReason | Literal["max_steps"]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pydantic_core import from_json, to_json
+
+from .dataclass import dataclass
 
 __all__ = ["JsonSchema", "Tool", "canonical_json", "parse_arguments"]
 

@@ -13,7 +13,6 @@ https://smithy.io/2.0/aws/amazon-eventstream.html
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from struct import Struct, error
 from types import MappingProxyType
 from typing import TypeAlias
@@ -21,6 +20,7 @@ from uuid import UUID
 from zlib import crc32
 
 from ..errors import ProtocolError
+from ..types.dataclass import dataclass
 
 __all__ = ["MAX_HEADERS", "MAX_PAYLOAD", "EventStreamDecoder", "HeaderValue", "Message", "Timestamp", "encode"]
 
