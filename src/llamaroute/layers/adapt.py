@@ -29,13 +29,17 @@ def adapt(call: Call, handler: Handler) -> Plan[Reply]:
     """
     request, target = call.request, call.target
     steps = plan(request, target, stream=call.stream)
-    for notice in notices(steps, target):
+    for notice in notices(steps, target) if steps else ():
         call.ledger.notice(notice)
     if request.max_tokens is None and target.row.default_max_tokens is not None:
         request = request.evolve(max_tokens=target.row.default_max_tokens)
     change = _change(call, request, steps)
     if change is None:
-        return (yield from handler(call if request is call.request else call.evolve(request=request)))
+        return handler(call if request is call.request else call.evolve(request=request))
+    return _adapted(call, handler, change)
+
+
+def _adapted(call: Call, handler: Handler, change: _Change) -> Plan[Reply]:
     call = call.evolve(request=change.request, transforms=(*change.transforms, *call.transforms))
     reply = yield from handler(call)
     reply.output_mode = change.mode

@@ -28,7 +28,11 @@ def repair(call: Call, handler: Handler) -> Plan[Reply]:
     """
     tools = bool(call.request.tools) and call.request.tool_choice != "none"
     if call.stream or (call.output is None and not tools):
-        return (yield from handler(call))
+        return handler(call)
+    return _repair(call, handler, tools=tools)
+
+
+def _repair(call: Call, handler: Handler, *, tools: bool) -> Plan[Reply]:
     request = call.request
     spent: list[Usage] = []
     for left in range(call.output_retries, -1, -1):

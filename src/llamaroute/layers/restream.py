@@ -18,8 +18,10 @@ __all__ = ["as_stream", "restream"]
 
 def restream(call: Call, handler: Handler) -> Plan[Reply]:
     """The layer. Plain calls pass through."""
-    if not call.stream:
-        return (yield from handler(call))
+    return _restream(call, handler) if call.stream else handler(call)
+
+
+def _restream(call: Call, handler: Handler) -> Plan[Reply]:
     notice = stream_notice(plan(call.request, call.target, stream=True), call.target)
     if notice is not None:
         call.ledger.notice(notice)

@@ -78,9 +78,12 @@ def spending(call: Call, handler: Handler) -> Plan[Reply]:
     Raises:
         PolicyError: the attempt could cost more than is left. It was not sent.
     """
-    rules, ledger, target = call.spending, call.ledger, call.target
-    if rules is None:
-        return (yield from handler(call))
+    rules = call.spending
+    return handler(call) if rules is None else _spending(call, handler, rules)
+
+
+def _spending(call: Call, handler: Handler, rules: Spending) -> Plan[Reply]:
+    ledger, target = call.ledger, call.target
     foreseen = _foreseen(call)
     if foreseen is None:
         if rules.unpriced:

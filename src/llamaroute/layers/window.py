@@ -39,18 +39,29 @@ def window(call: Call, handler: Handler) -> Plan[Reply]:
         ContextLengthError: the request is certainly too long for the target, or cannot be made to fit. Nothing was
             sent; `limit` and `tokens` say why.
     """
-    request, target = call.request, call.target
     call.ledger.trimmed = None
-    budget = _budget(call)
-    if budget is not None and at_most(request) > budget:
-        text_tokens = yield from _text_tokens(call)
-        fitted = yield Blocking(partial(_fitted, request, budget, text_tokens), until=call.deadline)
-        _report(call, fitted, budget)
-        call.ledger.trimmed = fitted.request
-        call = call.evolve(request=fitted.request)
-    elif (limit := target.row.context_window) is not None and at_most(request) > limit:
-        text_tokens = yield from _text_tokens(call)
-        yield Blocking(partial(_check, call, text_tokens), until=call.deadline)
+    budget, limit = _budget(call), call.target.row.context_window
+    if budget is None and limit is None:
+        return handler(call)
+    most = at_most(call.request)
+    if budget is not None and most > budget:
+        return _trimmed(call, handler, budget)
+    if limit is not None and most > limit:
+        return _checked(call, handler)
+    return handler(call)  # most calls
+
+
+def _trimmed(call: Call, handler: Handler, budget: int) -> Plan[Reply]:
+    text_tokens = yield from _text_tokens(call)
+    fitted = yield Blocking(partial(_fitted, call.request, budget, text_tokens), until=call.deadline)
+    _report(call, fitted, budget)
+    call.ledger.trimmed = fitted.request
+    return (yield from handler(call.evolve(request=fitted.request)))
+
+
+def _checked(call: Call, handler: Handler) -> Plan[Reply]:
+    text_tokens = yield from _text_tokens(call)
+    yield Blocking(partial(_check, call, text_tokens), until=call.deadline)
     return (yield from handler(call))
 
 
