@@ -355,8 +355,8 @@ class RedisAccount:
         if self._rates is None:
             self._rates = _rates(Limits() if self.gate is None else self.gate.limits, 1.0)
         arguments: tuple[str | float, ...] = (
-            self._state.process_id(), busy + self._asking, *self._rates, concurrency, asked, tokens, requests, age, hold,
-            LAPSE,
+            self._state.process_id(), busy + self._asking, *self._rates, concurrency, asked, tokens, requests, age,
+            hold, LAPSE,
         )  # fmt: skip
         return _Command(SCRIPT, self.key, arguments, done or self._known, self._memory)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 __all__ = ["GOODBYE", "SCRIPT", "SUM"]
 
 # KEYS[1] the account's hash. ARGV: 1 process, 2 its calls under way, 3 requests a minute and 4 their burst, 5 tokens a
-# minute and 6 theirs, 7 calls that may be under way (each 0 for no limit), 8 tokens asked for (below 0: nothing is asked
-# for), 9 tokens and 10 requests given back and 11 how many seconds ago they were taken, 12 seconds to stay away,
+# minute and 6 theirs, 7 calls that may be under way (each 0 for no limit), 8 tokens asked for (below 0: nothing is
+# asked for), 9 tokens and 10 requests given back and 11 how many seconds ago they were taken, 12 seconds to stay away,
 # 13 seconds after which a process lapses, 14 the era that this process knows of (empty: none), 15 how many processes it
 # knows of, 16 for how long it has been on its own (0: it has not), 17 seconds since it last had an answer.
 # Answers: granted, seconds to wait (below 0: until a call ends), processes, era.
