@@ -191,8 +191,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.json:
         print(
-            f"{options.clients:,} clients, {options.rate:g} calls a second each; an outage of 60 s; "
-            f"seed {options.seed}"
+            f"{options.clients:,} clients, {options.rate:g} calls a second each; an outage of 60 s; seed {options.seed}"
         )
         print(f"{'':44}amplification  worst second  after  at the failed  calls lost")
     for scenario in SCENARIOS:
