@@ -1,7 +1,7 @@
 """A program that asks as fast as its limits let it: `python -m tests.state.worker CONFIG-JSON THREADS SECONDS`.
 
-Before that, it asks something without limits, so that the first request that counts is no longer on its way than others.
-Prints a line of JSON at the end: answers, errors by name, and how often it was told that limits are not shared.
+Before that, it asks something without limits, so that the first request that counts is no longer on its way than the
+others. Prints a line of JSON at the end: answers, errors by name, and how often it was told that limits are not shared.
 """
 
 from __future__ import annotations
