@@ -316,7 +316,7 @@ def flows(made: Run) -> dict[str, Flow]:
         took = []
         for each in sorted(seen, key=lambda each: each.moment):
             # Of the attempts of a call at a host, the last that had been let out by then.
-            before = [moment for moment in by_call[each.call] if moment <= each.moment]
+            before = [moment for moment in by_call.get(each.call, ()) if moment <= each.moment]
             took.append(each.moment - before[-1] if before else 0.0)
         spread = max(took, default=0.0) - min(took, default=0.0)
         moments, gates = [each.moment for each in seen], [moment for _, moment in out]
