@@ -5,10 +5,14 @@
 
 The hosts are the emulator, in a process of its own, and never answer in time. `late` is the time from the limit to the
 caller having its error; the aim is at most 50 ms for 99 of 100 calls. Every error must name the phase that ran out.
-`timer` is how late a bare `time.sleep` or `asyncio.sleep` of the same length ends, as many at once, in the same process
-just before: what no client could do without. `machine` is the same of a process that does nothing but sleep meanwhile.
-`first token` counts from the sending, so that its rows hold the connecting, too. All clients are made, and have
-connected, before the clock starts.
+Callers begin at moments of their own, spread over one limit; with `--together` all at the same moment, so that all
+limits end together, too.
+
+Three things are measured beside it in the same process, as many at once and for as long. `timer`: a bare `time.sleep`
+or `asyncio.sleep`. `socket`: a connection to a silent host, a request of some bytes, and a wait with a timeout, by the
+standard library: what a client that did nothing else would come late. `machine`: a process that does nothing but sleep
+while the calls are made. `first token` counts from the sending, so that its rows hold the connecting, too. All clients
+are made, and have had an answer, before the clock starts.
 """
 
 from __future__ import annotations
@@ -16,13 +20,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import multiprocessing
+import random
 import socket
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -31,6 +38,8 @@ import llamaroute as lr
 from llamaroute.emulator import Emulator
 
 AIM = 0.05
+BYTES = b"POST /silence HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n"
+"""The beginning of a request, whose answer is waited for in vain."""
 NEVER = 120.0
 """Seconds for which a stalled host is silent."""
 
@@ -143,25 +152,39 @@ async def nonblocking(client: lr.AsyncClient, phase: Phase) -> float:
     raise AssertionError(f"{phase.name}: the host answered")
 
 
-def in_threads(table: dict[str, Any], phase: Phase, calls: int, at_once: int) -> list[float]:
-    """So many calls from threads that share a client."""
+def pauses(together: bool, seconds: float, calls: int, at_once: int) -> list[float]:
+    """Seconds that each call waits before it begins: the first ones, so that they do not begin together."""
+    dice = random.Random(1)
+    return [0.0 if together or number >= at_once else dice.uniform(0.0, seconds) for number in range(calls)]
+
+
+def in_threads(table: dict[str, Any], phase: Phase, before: Sequence[float], at_once: int) -> list[float]:
+    """Calls from threads that share a client, so many at once."""
+    calls = len(before)
+
+    def one(client: lr.Client, pause: float) -> float:
+        time.sleep(pause)
+        return blocking(client, phase)
+
     with contextlib.ExitStack() as stack:
         made = [stack.enter_context(lr.Client(table, env={})) for _ in range(calls if phase.alone else 1)]
         for client in made:
             with contextlib.suppress(lr.LlamarouteError):  # what a first call sets up is not what is measured
                 client.chat("Hi", model="warm")
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(lambda number: blocking(made[number % len(made)], phase), range(calls)))
+            return list(pool.map(one, itertools.cycle(made), before))
 
 
-def in_tasks(table: dict[str, Any], phase: Phase, calls: int, at_once: int) -> list[float]:
-    """So many calls from tasks."""
+def in_tasks(table: dict[str, Any], phase: Phase, before: Sequence[float], at_once: int) -> list[float]:
+    """Calls from tasks."""
+    calls = len(before)
 
     async def work() -> list[float]:
         gate = asyncio.Semaphore(at_once)
 
-        async def one(client: lr.AsyncClient) -> float:
+        async def one(client: lr.AsyncClient, pause: float) -> float:
             async with gate:
+                await asyncio.sleep(pause)
                 return await nonblocking(client, phase)
 
         async with contextlib.AsyncExitStack() as stack:
@@ -170,36 +193,58 @@ def in_tasks(table: dict[str, Any], phase: Phase, calls: int, at_once: int) -> l
             for client in made:
                 with contextlib.suppress(lr.LlamarouteError):
                     await client.chat("Hi", model="warm")
-            return await asyncio.gather(*(one(made[number % len(made)]) for number in range(calls)))
+            return await asyncio.gather(*map(one, itertools.cycle(made), before))
 
     return asyncio.run(work())
 
 
-def timers_in_threads(seconds: float, calls: int, at_once: int) -> list[float]:
-    """How late threads wake up that only sleep."""
+def bare_in_threads(
+    seconds: float, before: Sequence[float], at_once: int, where: tuple[str, int] | None
+) -> list[float]:
+    """How late threads are that only sleep, or that only wait for a silent host."""
 
-    def one(_: int) -> float:
+    def one(pause: float) -> float:
+        time.sleep(pause)
         began = time.monotonic()
-        time.sleep(seconds)
+        if where is None:
+            time.sleep(seconds)
+        else:
+            with socket.create_connection(where) as sock, contextlib.suppress(TimeoutError):
+                sock.sendall(BYTES)
+                sock.settimeout(began + seconds - time.monotonic())
+                sock.recv(1)
         return time.monotonic() - began - seconds
 
     with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(one, range(calls)))
+        return list(pool.map(one, before))
 
 
-def timers_in_tasks(seconds: float, calls: int, at_once: int) -> list[float]:
-    """How late tasks wake up that only sleep."""
+def bare_in_tasks(seconds: float, before: Sequence[float], at_once: int, where: tuple[str, int] | None) -> list[float]:
+    """The same of tasks."""
+
+    async def wait(host: str, port: int) -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            writer.write(BYTES)
+            await reader.read(1)
+        finally:
+            writer.close()
 
     async def work() -> list[float]:
         gate = asyncio.Semaphore(at_once)
 
-        async def one() -> float:
+        async def one(pause: float) -> float:
             async with gate:
+                await asyncio.sleep(pause)
                 began = time.monotonic()
-                await asyncio.sleep(seconds)
+                if where is None:
+                    await asyncio.sleep(seconds)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(wait(*where), seconds)
                 return time.monotonic() - began - seconds
 
-        return await asyncio.gather(*(one() for _ in range(calls)))
+        return await asyncio.gather(*map(one, before))
 
     return asyncio.run(work())
 
@@ -234,7 +279,9 @@ def p99(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
 
 
-def row(phase: str, client: str, found: list[float], timers: list[float], machine: list[float]) -> dict[str, Any]:
+def row(
+    phase: str, client: str, found: list[float], timers: list[float], sockets: list[float], machine: list[float]
+) -> dict[str, Any]:
     """The figures of a phase."""
     return {
         "phase": phase,
@@ -244,28 +291,36 @@ def row(phase: str, client: str, found: list[float], timers: list[float], machin
         "p99": p99(found),
         "latest": max(found),
         "timer_p99": p99(timers),
+        "socket_p99": p99(sockets),
         "machine_p99": p99(machine),
     }
 
 
-def measure(calls: int, at_once: int) -> list[dict[str, Any]]:
+def measure(calls: int, at_once: int, together: bool) -> list[dict[str, Any]]:
     """A row for each phase and client."""
     here, there = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
     server.start()
     rows = []
     with deaf() as nowhere:
-        table = config(here.recv(), nowhere)
+        hosts = here.recv()
+        table = config(hosts, nowhere)
+        address = urllib.parse.urlsplit(hosts["openai"][0])
+        assert address.hostname is not None
+        assert address.port is not None
+        silent = (address.hostname, address.port)
         for phase in PHASES:
             for name, run, bare in (
-                ("sync", in_threads, timers_in_threads),
-                ("asyncio", in_tasks, timers_in_tasks),
+                ("sync", in_threads, bare_in_threads),
+                ("asyncio", in_tasks, bare_in_tasks),
             ):
-                run(table, phase, at_once, at_once)  # what is imported or started once is not what is measured
-                timers = bare(phase.seconds, calls, at_once)
+                run(table, phase, [0.0] * at_once, at_once)  # what is imported or started once is not measured
+                before = pauses(together, phase.seconds, calls, at_once)
+                timers = bare(phase.seconds, before, at_once, None)
+                sockets = bare(phase.seconds, before, at_once, silent)
                 with metronome() as machine:
-                    found = run(table, phase, calls, at_once)
-                rows.append(row(phase.name, name, found, timers, machine))
+                    found = run(table, phase, before, at_once)
+                rows.append(row(phase.name, name, found, timers, sockets, machine))
     here.send(None)
     server.join(5)
     return rows
@@ -276,9 +331,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--together", action="store_true", help="all begin at the same moment")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = measure(options.calls, options.at_once)
+    rows = measure(options.calls, options.at_once, options.together)
     if options.json:
         print(json.dumps(rows, indent=2))
     else:
@@ -287,7 +343,8 @@ def main() -> int:
             print(
                 f"{one['phase']:22} {one['client']:8} median {one['median'] * 1e3:6.1f}   "
                 f"p99 {one['p99'] * 1e3:6.1f}   latest {one['latest'] * 1e3:6.1f}"
-                f"   timer p99 {one['timer_p99'] * 1e3:6.1f}   machine p99 {one['machine_p99'] * 1e3:6.1f}"
+                f"   timer p99 {one['timer_p99'] * 1e3:6.1f}   "
+                f"socket p99 {one['socket_p99'] * 1e3:6.1f}   machine p99 {one['machine_p99'] * 1e3:6.1f}"
             )
     return int(any(one["p99"] > AIM for one in rows))
 
