@@ -7,8 +7,8 @@ The clients run the library's own plans (failover, retry, watch) with its own po
 with its own; only time, the network and the host are made up. Nothing is drawn from anything but the seed.
 
 Amplification is requests sent, to all targets, per call made while the host is down. `worst second` is the busiest
-second of the outage, which is its first: no client knows yet. `after` is the busiest second after the host is back, as a
-share of the load that the same calls make without an outage. `plain` (with --plain) is the same without health and
+second of the outage, which is its first: no client knows yet. `after` is the busiest second after the host is back, as
+a share of the load that the same calls make without an outage. `plain` (with --plain) is the same without health and
 budgets.
 """
 
