@@ -115,6 +115,8 @@ class RedisState:
         self._pid = 0
         self._told = False
         self.tried = float("-inf")
+        self.asking = False
+        """Whether it is being asked now."""
         self.answered = time.monotonic()
         """When it was last asked something that it answered."""
         self._accounts: dict[str, RedisAccount] = {}
@@ -191,9 +193,9 @@ class RedisState:
         if not self.up and now - self.tried < AGAIN:
             results: list[Any] = [None] * len(commands)  # asked when it was just about to be given up
         else:
-            self.tried = now
-            # Before it is asked: once it has heard of this process, it counts it no more as one that is on its own.
-            self.up = True
+            # Once the server has heard of this process, it counts it no more as one that keeps to its share: from
+            # before it is asked until it is known whether it answers, no share is used.
+            self.tried, self.asking = now, True
             try:
                 results = self._answers(commands)
             except Exception as error:  # of many kinds: the network's, the server's while it loads, the package's own
@@ -205,9 +207,11 @@ class RedisState:
                     self.lost(failed)
                 else:
                     self.answered = now
-                    if self._told and self.up:
+                    if self._told:
                         self._told = False
                         _log.warning("state.url: the Redis server answers again; limits are shared")
+                    self.up = True
+            self.asking = False
         for command, result in zip(commands, results, strict=True):
             if command.done is not None:
                 command.done(None if isinstance(result, Exception) else result)
@@ -223,7 +227,7 @@ class RedisState:
             try:
                 return pipe.execute(raise_on_error=False)
             except redis.ConnectionError:  # one that lay idle and was closed by the other side, perhaps
-                if not again or self._told:
+                if not (again and self.up):
                     raise
         raise AssertionError("unreachable: the second try returns or raises")
 
@@ -297,7 +301,7 @@ class RedisAccount:
     @property
     def up(self) -> bool:
         """See `Shared`."""
-        return self._state.up
+        return self._state.up or self._state.asking
 
     @property
     def in_use(self) -> bool:
