@@ -46,7 +46,7 @@ from llamaroute.pipeline.core import Call
 from llamaroute.types.response import Attempt
 
 PROCESSES = ("asyncio", "threads", "asyncio", "threads")
-RATE = 600
+RATE = 900
 """Requests a minute, for each host's account."""
 CONCURRENCY = 24
 TOLD = 0.1
