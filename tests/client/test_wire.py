@@ -19,6 +19,7 @@ from .raw import (
     STREAM_END,
     STREAM_HEAD,
     USAGE,
+    Connection,
     Raw,
     Story,
     answer,
@@ -173,6 +174,19 @@ async def test_unreadable_answers(api: Api, sent: bytes, error: type[lr.Provider
     assert raised.target == "box:llama-4-scout"
     assert len(raised.attempts) == 1
     assert server.accepted == 1
+
+
+async def test_what_follows_an_answer_is_not_taken_for_the_next(api: Api):
+    def play(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(answer(body_of("first")) + answer(body_of("nobody's")))
+        connection.wait_until_gone()
+
+    with Raw(play, Story([answer(body_of("second"))])) as server:
+        async with api.client(box(server.url, retry={"attempts": 2, "base": 0})) as client:
+            texts = [(await client.chat("Hi")).text for _ in range(2)]
+        assert texts == ["first", "second"]
+        assert server.accepted == 2
 
 
 async def test_a_redirect_is_not_followed_with_the_key(api: Api):

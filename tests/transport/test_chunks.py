@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterable
 
 import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llamaroute.transport.chunks import Chunks
 
@@ -140,3 +143,17 @@ def test_each_answer_begins_with_a_head() -> None:
         chunks.begin()
         chunks.merged(head)
         assert chunks.merged(body) == merged
+
+
+LINES = st.sampled_from(
+    [b"\r\n", b"\n", b"\r", b"0\r\n\r\n", b"5\r\n", b"5;x\r\n", b"00005\r\n", b"ffffffffff\r\n", b"g\r\n"]
+)
+PARTS = st.one_of(st.binary(min_size=1, max_size=40).map(chunk), LINES, st.binary(max_size=12), st.just(HEAD))
+
+
+@given(st.lists(PARTS, max_size=12), st.lists(st.integers(1, 90), min_size=1, max_size=8), st.integers(0, 200))
+def test_h11_finds_the_same_of_anything(parts: list[bytes], sizes: list[int], cut: int) -> None:
+    whole = (HEAD + b"".join(parts) + b"0\r\n\r\n")[: len(HEAD) + cut]
+    turns = itertools.cycle(sizes)
+    reads = list(pieces_of(whole, lambda: next(turns)))
+    assert read(reads, Chunks().merged) == read(reads, lambda data: data)

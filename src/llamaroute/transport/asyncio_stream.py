@@ -204,6 +204,7 @@ class _AsyncioStream(httpcore.AsyncNetworkStream):
         while True:
             left = self._watch.left(httpcore.ReadTimeout)
             if wire.pieces:
+                self._watch.heard = True
                 if data := self._chunks.merged(wire.take(max_bytes)):
                     return data
                 continue

@@ -40,7 +40,7 @@ SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple
 class Watch:
     """The moments of one connection's present request."""
 
-    __slots__ = ("address", "answer", "connected", "phase", "sent", "started", "stream", "total", "until")
+    __slots__ = ("address", "answer", "connected", "heard", "phase", "sent", "started", "stream", "total", "until")
 
     def __init__(self) -> None:
         self.address: str | None = None
@@ -49,6 +49,8 @@ class Watch:
         self.phase: Phase = "connect"
         self.sent = 0.0
         self.connected = False
+        self.heard = False
+        """Something has come since the request began."""
         self.stream: httpcore.NetworkStream | None = None
 
     def begin(self, connect: float, answer: float, total: float | None, address: str | None) -> None:
@@ -56,7 +58,7 @@ class Watch:
         self.started = monotonic()
         self.answer, self.total, self.address = answer, total, address
         self.sent = 0.0
-        self.connected = False
+        self.connected = self.heard = False
         self.limit(self.started + connect, "connect")
 
     def limit(self, until: float, phase: Phase) -> None:
@@ -182,6 +184,7 @@ class _Stream(httpcore.NetworkStream):
             except httpcore.ReadTimeout:
                 watch.left(httpcore.ReadTimeout)
                 continue
+            watch.heard = True
             if (given := self._chunks.merged(data)) or not data:
                 return given
 
@@ -289,6 +292,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
             await self._send(rest)
         while True:
             data = await self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
+            self._watch.heard = True
             if (given := self._chunks.merged(data)) or not data:
                 return given
 

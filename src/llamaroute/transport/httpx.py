@@ -195,6 +195,16 @@ def _raise(error: BaseException, watch: Watch, host: str) -> NoReturn:
     raise ConnectionError(f"{what} {host}: {text}", phase=phase) from None
 
 
+def _check_asked(watch: Watch) -> None:
+    """h11 keeps what came behind an answer, and would take it for the answer to the next request.
+
+    Raises:
+        httpcore.ReadError: nothing has come since the request.
+    """
+    if not watch.heard:
+        raise httpcore.ReadError("it had brought an answer that nobody asked for")
+
+
 class _Connection:
     """A blocking connection, made for its first request, with its watch. Through a proxy, it is httpcore's pool of one,
     which knows how to ask the proxy; a pool where none is needed would be a sixth of a call's cost."""
@@ -283,6 +293,7 @@ class HttpxTransport:
             watch.abort()
         try:
             response = connection.send(request)
+            _check_asked(watch)
         except _FAILURES as error:
             connection.close()
             _raise(error, watch, url.place)
@@ -485,6 +496,7 @@ class AsyncHttpxTransport:
         watch.begin(send.connect, send.answer, send.total, _pinned(send, connection.proxied))
         try:
             response = await connection.send(request, loop)
+            _check_asked(watch)
         except _FAILURES as error:
             await connection.aclose()
             _raise(error, watch, url.place)
