@@ -40,7 +40,7 @@ SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple
 class Watch:
     """The moments of one connection's present request."""
 
-    __slots__ = ("address", "answer", "connected", "phase", "sent", "started", "stream", "total", "until")
+    __slots__ = ("address", "answer", "chunks", "connected", "phase", "sent", "started", "stream", "total", "until")
 
     def __init__(self) -> None:
         self.address: str | None = None
@@ -50,6 +50,7 @@ class Watch:
         self.sent = 0.0
         self.connected = False
         self.stream: httpcore.NetworkStream | None = None
+        self.chunks = Chunks()
 
     def begin(self, connect: float, answer: float, total: float | None, address: str | None) -> None:
         """A request starts: connect first, if need be."""
@@ -169,7 +170,6 @@ class _Stream(httpcore.NetworkStream):
         self._inner = inner
         self._watch = watch
         self._together = Together()
-        self._chunks = Chunks()
         watch.stream = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -182,7 +182,7 @@ class _Stream(httpcore.NetworkStream):
             except httpcore.ReadTimeout:
                 watch.left(httpcore.ReadTimeout)
                 continue
-            if (given := self._chunks.merged(data)) or not data:
+            if (given := self._watch.chunks.merged(data)) or not data:
                 return given
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -192,7 +192,7 @@ class _Stream(httpcore.NetworkStream):
     def _send(self, data: bytes) -> None:
         watch = self._watch
         watch.writing()
-        self._chunks.begin()
+        self._watch.chunks.begin()
         if len(data) <= _WRITE:
             self._inner.write(data, watch.left(httpcore.WriteTimeout))
             return
@@ -282,14 +282,13 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         self._inner = inner
         self._watch = watch
         self._together = Together()
-        self._chunks = Chunks()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if rest := self._together.rest():
             await self._send(rest)
         while True:
             data = await self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
-            if (given := self._chunks.merged(data)) or not data:
+            if (given := self._watch.chunks.merged(data)) or not data:
                 return given
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -298,7 +297,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def _send(self, data: bytes) -> None:
         self._watch.writing()
-        self._chunks.begin()
+        self._watch.chunks.begin()
         await self._inner.write(data, self._watch.left(httpcore.WriteTimeout))
 
     async def aclose(self) -> None:
