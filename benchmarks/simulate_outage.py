@@ -1,14 +1,15 @@
 """What an outage does to a host's load when very many clients go on asking: a simulation of discrete events.
 
     python benchmarks/simulate_outage.py                  10,000 clients, each with a call a second
-    python benchmarks/simulate_outage.py --clients 500
+    python benchmarks/simulate_outage.py --clients 500 --rate 3 --seed 2
 
 The clients run the library's own plans (failover, retry, watch) with its own policy, health and budgets, each client
 with its own; only time, the network and the host are made up. Nothing is drawn from anything but the seed.
 
-Amplification is requests sent per call made while the host is down. `worst second` is the busiest second of the outage,
-which is its first: no client knows yet. `after` is the busiest second after the host is back, as a share of the load
-that the same calls make without an outage. `plain` (with --plain) is the same without health and budgets.
+Amplification is requests sent, to all targets, per call made while the host is down. `worst second` is the busiest
+second of the outage, which is its first: no client knows yet. `after` is the busiest second after the host is back, as
+a share of the load that the same calls make without an outage. `plain` (with --plain) is the same without health and
+budgets.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ SCENARIOS = (
     Scenario("all requests fail at once"),
     Scenario("all requests get no answer for 5 s", silent=5.0),
     Scenario("every second request fails", share=0.5),
+    Scenario("one of two targets fails", targets=2),
     Scenario("one of two targets fails, 120 s", targets=2, outage=120.0),
+    Scenario("one of three fails half the time", targets=3, share=0.5),
 )
 
 
@@ -183,17 +186,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--clients", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=1.0, help="calls a second of each client")
     parser.add_argument("--plain", action="store_true", help="also without health and budgets")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not options.json:
-        print(f"{options.clients:,} clients, one call a second each; outage of {SCENARIOS[0].outage:.0f} s")
+        print(
+            f"{options.clients:,} clients, {options.rate:g} calls a second each; an outage of 60 s; seed {options.seed}"
+        )
         print(f"{'':44}amplification  worst second  after  at the failed  calls lost")
     for scenario in SCENARIOS:
         for plain in (False, True) if options.plain else (False,):
-            figures = summary(
-                scenario, simulate(scenario, options.clients, seed=options.seed, plain=plain), options.clients
-            )
+            result = simulate(scenario, options.clients, seed=options.seed, plain=plain, rate=options.rate)
+            figures = summary(scenario, result, options.clients, options.rate)
             if options.json:
                 print(json.dumps({"scenario": scenario.name, "plain": plain, **figures}))
                 continue

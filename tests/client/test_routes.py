@@ -125,6 +125,7 @@ async def test_a_target_that_is_down_is_passed_over_and_tried_again(
     api: Api, emu: Emulator, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(health, "BROKEN", Pace(0.3, 0.3))
+    monkeypatch.setattr(health, "SPARE", 1)  # answers of another that one try is spent on
     emu.fault(status=503, host="openai", times=THRESHOLD)
     async with client_of(api, config(emu)) as client:
         assert await who(client, THRESHOLD + 1) == "b" * (THRESHOLD + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from llamaroute.spi import Target
 from llamaroute.types.events import Finished, TextDelta, ToolCallStarted
 from llamaroute.types.messages import assistant, system, user
 from llamaroute.types.request import ChatRequest
+from llamaroute.types.response import Attempt, AttemptError
 from llamaroute.types.tools import JsonSchema
 
 from .step import START, Adapter, Script, call_of, candidate, drain, finish, pull, send, send_fails
@@ -118,6 +120,16 @@ def test_the_same_target_again_is_paid_from_the_retry_budget() -> None:
 
 
 # -- with what --------------------------------------------------------------------------------------------------------
+
+
+def test_one_whose_queue_had_no_place_has_not_failed() -> None:
+    traffic = Traffic(Random(1))
+    call = broken(candidate("a"), candidate("b"), traffic=traffic)
+    while traffic.budget.take("b:llama-4-scout", START):
+        pass
+    call.ledger.attempts.insert(0, Attempt("b:llama-4-scout", error=AttemptError("RateLimitError", ""), phase="queue"))
+    lasting = e.ProtocolError("no JSON")
+    assert names(resume(call, lasting, "a:llama-4-scout", "Hello wor", 3)) == ["b", "a"]
 
 
 def test_each_target_is_asked_in_its_own_way() -> None:

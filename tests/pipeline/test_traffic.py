@@ -18,12 +18,12 @@ from llamaroute.pipeline.exchange import exchange
 from llamaroute.pipeline.ops import Send
 from llamaroute.routing.budget import FLOOR
 from llamaroute.routing.gate import Gate, Limits
-from llamaroute.routing.health import BROKEN, THRESHOLD
+from llamaroute.routing.health import BROKEN, PATIENCE, THRESHOLD
 from llamaroute.routing.traffic import Traffic
 from llamaroute.types.capability import ModelRow
 from llamaroute.types.events import FailedOver
 
-from .step import START, Script, answer, call_of, candidate, drain, finish, pull, send, send_fails, sleep
+from .step import START, Script, answer, call_of, candidate, drain, finish, pull, send, send_fails, sleep, wait
 
 handler = compose((failover, adapt, retry, watch, observe), exchange)
 OK = answer(200, {"text": "Hello"})
@@ -134,6 +134,32 @@ def test_whom_our_own_queue_turned_away_makes_nobody_a_last_resort(traffic: Traf
     assert [attempt.phase for attempt in call.ledger.attempts] == ["queue", None]
 
 
+def test_who_waited_in_our_own_queue_for_a_second_goes_back_there_when_the_others_fail(traffic: Traffic):
+    held = candidate("a")
+    held.gate = Gate(Limits(), threading.Lock())
+    held.gate.hold(START + 20)
+    call = call_at(traffic, held, B, C)
+    call.deadline = START + 60
+    script = Script(failed(), failed(), wait(20), OK)
+    script.run(compose((failover, retry, limits, watch, observe), exchange)(call), call.ledger)
+    assert script.hosts == ["b", "c", "a"]
+    assert [(a.target, a.phase) for a in call.ledger.attempts if a.phase] == [(AT["a"], "queue")]
+    assert call.ledger.now >= START + 20
+
+
+def test_the_error_names_it_once(traffic: Traffic):
+    held = candidate("a")
+    held.gate = Gate(Limits(), threading.Lock())
+    held.gate.hold(START + 20)
+    call = call_at(traffic, held, B)
+    call.deadline = START + 60
+    with pytest.raises(e.AllTargetsFailedError, match="none of a:llama-4-scout, b:llama-4-scout answered"):
+        Script(failed(), wait(20), failed()).run(
+            compose((failover, retry, limits, watch, observe), exchange)(call), call.ledger
+        )
+    assert len(call.ledger.attempts) == 3
+
+
 def test_the_error_says_who_was_not_asked(traffic: Traffic):
     break_down(traffic, "a")
     while traffic.budget.take(AT["a"], START):
@@ -183,7 +209,7 @@ def test_one_call_tries_while_others_pass_over(traffic: Traffic):
     assert meanwhile.hosts == ["b"]
     plan.close()  # the caller goes away: nothing is known of the target
     again = Script(OK)
-    run(traffic, again, A, B, now=BROKEN.first + 2)
+    run(traffic, again, A, B, now=BROKEN.first + PATIENCE)
     assert again.hosts == ["a"]
     after = Script(OK)
     assert codes(run(traffic, after, A, B, now=BROKEN.first + 2)) == []
@@ -263,6 +289,22 @@ def test_each_retry_is_paid_for_and_each_answer_earns(traffic: Traffic):
     for _ in range(10):
         run(traffic, Script(OK), A)
     assert traffic.budget.left(AT["a"], START) == FLOOR - 1
+
+
+def test_where_another_is_well_what_is_in_hand_is_not_spent(traffic: Traffic):
+    script = Script(failed(), OK)
+    call = run(traffic, script, A, B, retry=RetryPolicy())
+    assert script.hosts == ["a", "b"]
+    assert codes(call) == []
+    assert traffic.budget.left(AT["a"], START) == FLOOR
+
+
+def test_but_what_was_earned_is(traffic: Traffic):
+    for _ in range(20):
+        traffic.budget.earn(AT["a"], START)
+    script = Script(failed(), sleep(), OK)
+    run(traffic, script, A, B, retry=RetryPolicy())
+    assert script.hosts == ["a", "a"]
 
 
 def test_what_the_policy_gives_up_costs_nothing(traffic: Traffic):

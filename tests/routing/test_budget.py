@@ -27,6 +27,16 @@ def test_a_client_that_has_not_asked_yet_may_retry_a_little():
     assert budget.left("a:m", NOW) == 0
 
 
+def test_what_is_in_hand_can_be_left_alone():
+    budget = RetryBudget()
+    assert not budget.take("a:m", NOW, earned=True)
+    for _ in range(11):
+        budget.earn("a:m", NOW)
+    assert budget.take("a:m", NOW, earned=True)
+    assert not budget.take("a:m", NOW, earned=True)
+    assert budget.left("a:m", NOW) == FLOOR
+
+
 def test_targets_have_purses_of_their_own():
     budget = RetryBudget()
     spend(budget)

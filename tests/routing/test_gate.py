@@ -508,6 +508,34 @@ def test_without_the_server_a_process_keeps_to_its_share():
     assert server.asked == [first, last]
 
 
+def test_a_look_that_fails_does_not_begin_the_share_anew():
+    gate, server = shared_gate(requests=240)
+    gate.met(4)
+    server.up = False
+    first = ticket_of()
+    assert gate.step(first, T0) == Wait(pytest.approx(1.0))
+    server.up = True  # it is asked whether it answers again
+    assert gate.step(first, T0 + 0.5) == Wait(pytest.approx(0.25))
+    assert gate.degraded
+    server.up = False
+    gate.answered(first, None, T0 + 0.6)
+    assert gate.step(first, T0 + 0.6) == Wait(pytest.approx(0.4))
+    gate.met(4)  # an answer does: from then on the others count on this one to have stopped
+    assert gate.step(first, T0 + 0.7) == Wait(pytest.approx(1.0))
+
+
+def test_a_share_is_given_nothing_back_that_was_taken_before_it_began():
+    gate, server = shared_gate(tokens=6000)
+    gate.met(1)
+    server.up = False
+    waiting = ticket_of(tokens=10)
+    gate.step(waiting, T0)
+    assert gate.tokens is not None
+    full_at = gate.tokens.full_at
+    gate.tokens.give(500, T0 - 1)
+    assert gate.tokens.full_at == full_at
+
+
 def test_a_server_that_does_not_answer_is_given_up():
     gate, server = shared_gate(concurrency=8)
     ticket = ticket_of()

@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 
 from llamaroute import errors as e
-from llamaroute.routing.health import BROKEN, FORBIDDEN, GONE, LIMITED, THRESHOLD, TRY, USED_UP, Admission, Health
+from llamaroute.routing.health import (
+    BROKEN,
+    FORBIDDEN,
+    GONE,
+    LIMITED,
+    PATIENCE,
+    SOON,
+    SPARE,
+    THRESHOLD,
+    TRY,
+    USED_UP,
+    Admission,
+    Health,
+)
 from llamaroute.spi import ProviderSettings, Target
 from llamaroute.types.capability import ModelRow
 
@@ -209,6 +222,41 @@ def test_a_failure_opens_it_again_at_once() -> None:
     health.failed(A, e.ServerError("no"), NOW + 6)
     health.release(A, ME)
     assert cooling(health, NOW + 6) == 2 * BROKEN.first
+
+
+def test_where_others_answer_one_call_of_thirty_tries() -> None:
+    health = Health(Fixed())
+    broken(health)
+    later = NOW + BROKEN.first
+    health.answered(B)
+    assert cooling(health, later) == SOON
+    assert health.cools(A, later)
+    for _ in range(SPARE - 2):
+        health.answered(B)
+        assert cooling(health, later) == SOON
+    health.answered(B)
+    assert health.admit(A, later, ME) == Admission(trial=True)
+    health.release(A, ME)
+    broken(health, later, times=1)
+    again = later + 2 * BROKEN.first
+    assert not health.cools(A, again), "since then, nobody has answered"
+    health.answered(B)
+    assert health.cools(A, again)
+
+
+def test_where_calls_are_few_it_is_tried_in_the_end() -> None:
+    health = Health(Fixed())
+    broken(health)
+    health.answered(B)
+    assert cooling(health, NOW + BROKEN.first + PATIENCE - 1) == SOON
+    assert cooling(health, NOW + BROKEN.first + PATIENCE) == 0
+
+
+def test_a_rate_limit_waits_for_nobodys_answers() -> None:
+    health = Health(Fixed())
+    health.failed(A, e.RateLimitError("no"), NOW)
+    health.answered(B)
+    assert cooling(health, NOW + LIMITED.first) == 0
 
 
 def test_one_that_tries_for_ever_does_not_keep_others_out_for_ever() -> None:

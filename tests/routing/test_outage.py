@@ -25,7 +25,7 @@ def sim() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(5))
 def test_an_outage_is_not_amplified_and_the_way_back_is_no_stampede(sim: ModuleType, index: int) -> None:
     scenario = replace(sim.SCENARIOS[index], before=5.0, after=15.0)
     figures = sim.summary(scenario, sim.simulate(scenario, CLIENTS, seed=7), CLIENTS)
@@ -34,6 +34,16 @@ def test_an_outage_is_not_amplified_and_the_way_back_is_no_stampede(sim: ModuleT
     assert figures["after"] < 1.2, figures
     lost = {1: scenario.share * scenario.outage / scenario.end}.get(scenario.targets, 0.0)
     assert figures["lost"] < lost + 0.1, figures
+
+
+def test_where_half_of_a_target_s_requests_fail_calls_move_on_and_load_does_not_grow(sim: ModuleType) -> None:
+    scenario = sim.Scenario("half", targets=3, share=0.5, before=5.0, outage=40.0, after=5.0)
+    result = sim.simulate(scenario, 200, seed=7)
+    figures = sim.summary(scenario, result, 200)
+    assert result.failed == 0
+    assert figures["amplification"] < 1.25, figures
+    most = max(counts[second] for counts in result.seconds for second in range(int(scenario.end)))
+    assert most < 1.3 * 200, "no target sees more than what one target sees in calm times"
 
 
 def test_the_simulation_sees_an_amplification_where_there_is_one(sim: ModuleType) -> None:

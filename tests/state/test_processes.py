@@ -21,6 +21,8 @@ from ..servers.redis_server import RedisServer
 ROOT = Path(__file__).parents[2]
 REQUESTS, BURST, CONCURRENCY = 1200, 120, 24
 SECONDS = 14.0
+ON_ITS_WAY = 0.25
+"""Seconds by which one request may be longer on its way from Redis's word to the host than another."""
 
 
 def start(config: dict[str, Any]) -> subprocess.Popen[str]:
@@ -63,7 +65,7 @@ def test_limits_hold_over_processes_a_kill_and_an_outage(server: RedisServer, pl
             for child in children:
                 child.kill()
                 child.communicate()
-        log = [(request.started, request.finished) for request in emu.requests]
+        log = [(request.started, request.finished) for request in emu.requests if b"Warm-up" not in request.body]
     for counts in said:
         assert counts.keys() <= {"answers", "limits_not_shared"}, counts
         assert counts["limits_not_shared"] > 0
@@ -76,9 +78,10 @@ def test_limits_hold_over_processes_a_kill_and_an_outage(server: RedisServer, pl
     print(
         f"\n{len(starts)} requests; above the rate {most:.1f} at most (a burst is {BURST}); under way {max(under_way)}"
     )
-    assert most <= 2 * BURST, "the limit, a burst, and never more than one burst beyond that"
+    assert most <= BURST + rate * ON_ITS_WAY, "never more than one burst beyond the limit"
     # The emulator notes an end a moment after the client has seen it, and goes on.
     assert CONCURRENCY - 2 <= max(calm) <= CONCURRENCY + 2
     assert max(under_way) <= 2 * CONCURRENCY
-    # The limits are used, too: 3 processes, an outage of 3 seconds in which a quarter of the limit is nobody's.
+    # The limits are used, too: 3 processes, an outage of 3 seconds in which a quarter of the limit is nobody's, and
+    # eight seconds after it in which the fourth is still waited for.
     assert len(starts) >= 0.6 * rate * (starts[-1] - starts[0])

@@ -150,6 +150,20 @@ def test_copies_of_frozen_ones_with_slots() -> None:
         assert other is not one
 
 
+@pytest.mark.parametrize("slots", [True, False])
+def test_a_field_that_is_made_of_others(slots: bool) -> None:
+    @dataclass(frozen=True, slots=slots)
+    class Made:
+        a: str
+        b: str = dataclasses.field(init=False)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "b", self.a * 2)
+
+    assert repr(Made("x")).endswith("Made(a='x', b='xx')")
+    assert dataclasses.replace(Made("x"), a="y").b == "yy"
+
+
 def test_one_that_holds_itself() -> None:
     @dataclass(slots=True)
     class Loop:

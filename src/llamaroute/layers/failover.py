@@ -70,7 +70,10 @@ def failover(call: Call, handler: Handler) -> Plan[Reply]:
                     ledger.notice(Notice("passed_over", f"{candidate.target.name} was passed over: {error}", "policy"))
                 continue
             ledger.blame(candidate.target, error)
-            asked.append(candidate.target.name)
+            if error.phase == "queue" and turn.more:
+                queue.again(candidate)
+            if candidate.target.name not in asked:
+                asked.append(candidate.target.name)
             # Whom our own queue turned away has cost no host anything: the next one is a first attempt still.
             sent = sent or any(attempt.phase != "queue" for attempt in ledger.attempts[before:])
             last = error

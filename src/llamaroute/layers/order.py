@@ -32,9 +32,11 @@ class Queue:
         self._call = call
         self._waiting = list(reversed(ordered(call)))
         self._cooling: list[tuple[Admission, Candidate]] = []
+        self._busy: list[Candidate] = []
 
     def next(self, *, spare: bool) -> Turn | None:
-        """The next one: as the strategy orders them, then those that cool down, the one that ends first before all.
+        """The next one: as the strategy orders them, then those that our own queue had no place for, then those that
+        cool down, the one that ends first before all.
 
         Args:
             spare: a request was sent already, and has failed. Asking one that is known to be ill after that is paid
@@ -65,6 +67,10 @@ class Queue:
                 more = any(not traffic.health.cools(other.target, now) for other in self._waiting)
                 return Turn(candidate, admission.trial, more)
             self._cooling.append((admission, candidate))
+        if self._busy:
+            # With no other left it waits for its whole time.
+            candidate = self._busy.pop(0)
+            return Turn(candidate, traffic.health.admit(candidate.target, now, call).trial)
         if not self._cooling:
             return None
         self._cooling.sort(key=lambda pair: pair[0].until)
@@ -73,6 +79,11 @@ class Queue:
             return None
         del self._cooling[0]
         return Turn(candidate, admission.trial)
+
+    def again(self, candidate: Candidate) -> None:
+        """The call has waited in a candidate's queue for as long as it does while there are others: should they fail,
+        it goes back there."""
+        self._busy.append(candidate)
 
     def tell(self) -> None:
         """Tell the caller of those that were passed over."""

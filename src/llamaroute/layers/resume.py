@@ -53,8 +53,9 @@ def resume(call: Call, error: ProviderError, broken: str, text: str, tokens: int
         return None
     if call.deadline is not None and ledger.now >= call.deadline:
         return None
-    # Those that have failed in this call come last, the one that broke off among them.
-    failed = {attempt.target for attempt in ledger.attempts if attempt.error is not None}
+    # Those that have failed in this call come last, the one that broke off among them. One whose queue had no place for
+    # it has not failed.
+    failed = {attempt.target for attempt in ledger.attempts if attempt.error is not None and attempt.phase != "queue"}
     candidates = sorted(ordered(call), key=lambda candidate: candidate.target.name in failed)
     first = candidates[0].target
     if first.name in failed:

@@ -96,8 +96,11 @@ def _may(call: Call, error: ProviderError, failures: int) -> bool:
         return False
     if isinstance(error, RateLimitError) and error.retry_after:
         return True  # the host asks for it
-    if traffic.budget.take(call.target.name, call.ledger.now):
+    # Where another target is well, moving on is the better try, and what is in hand is not spent on this one.
+    if traffic.budget.take(call.target.name, call.ledger.now, earned=call.more):
         return True
+    if call.more:
+        return False
     text = f"{call.target.name} was not asked again: too many of its answers of late were failures"
     call.ledger.notice(Notice("retry_budget", text, "routing"))
     return False

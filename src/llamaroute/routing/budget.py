@@ -51,14 +51,14 @@ class RetryBudget:
         purse.count(now)
         purse.earned += SHARE
 
-    def take(self, target: str, now: float) -> bool:
-        """Pay for one more attempt, if there is enough."""
+    def take(self, target: str, now: float, *, earned: bool = False) -> bool:
+        """Pay for one more attempt, if there is enough; with `earned`, only from what answers have earned."""
         purse = self._purse(target, now)
         purse.count(now)
         if purse.earned >= 1.0:
             purse.earned -= 1.0
             return True
-        if purse.floor >= 1.0:
+        if purse.floor >= 1.0 and not earned:
             purse.floor -= 1.0
             return True
         return False

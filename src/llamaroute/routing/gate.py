@@ -103,8 +103,9 @@ class Bucket:
             self.full_at -= amount * WINDOW / self.per_minute
 
     def empty(self, now: float) -> None:
-        """Nothing may go out at once."""
+        """Nothing may go out at once, and what was taken before is not given back."""
         self.full_at = max(self.full_at, now + self.burst * WINDOW / self.per_minute)
+        self.was_full = now
 
 
 @dataclass(slots=True)
@@ -181,7 +182,7 @@ class Shared(Protocol):
 
     @property
     def up(self) -> bool:
-        """Whether it answers at present."""
+        """Whether it answers at present, or is being asked whether it does again."""
         ...
 
     def ask(self, gate: Gate, ticket: Ticket, tokens: int, busy: int, limits: Limits, pace: float) -> None:
@@ -250,8 +251,8 @@ class Gate:
     """Tokens of a usual answer."""
     _count: int = 0
     _word: deque[tuple[Ticket, Ended, float]] = field(default_factory=deque)
-    _alone: bool = True
-    """The limits of this process count: nothing is shared, or what is shared cannot be had."""
+    _alone: bool = False
+    """What is shared cannot be had: since then, the buckets are this process's share."""
 
     def __post_init__(self) -> None:
         self._fill()
@@ -280,7 +281,9 @@ class Gate:
     def degraded(self) -> bool:
         """Whether there are limits that are shared, but those of this process count, because the others cannot be
         asked."""
-        return self.shared is not None and not self.shared.up and self.limits[:3] != _UNCOUNTED
+        if self.shared is None or self.limits[:3] == _UNCOUNTED:
+            return False
+        return self._alone or not self.shared.up
 
     def reserve(self, prompt: int, max_tokens: int | None) -> int:
         """Tokens to set aside for a request."""
@@ -332,15 +335,15 @@ class Gate:
         if self.shared is not None and self.shared.up:
             if now < self._poll:
                 return Wait(min(self._poll, ticket.until) - now)
-            self._alone = False
             ticket.state, ticket.asked = "asking", now
             self.shared.ask(self, ticket, ticket.tokens, self.busy, self.limits, self._paced(now))
             return Wait(min(UNANSWERED, ticket.until - now))
         return self._on_our_own(ticket, now)
 
     def _on_our_own(self, ticket: Ticket, now: float) -> Step:
-        if not self._alone:
-            # The shared limits are gone: from here on our share of them, and no burst to begin with.
+        if self.shared is not None and not self._alone:
+            # The shared limits are gone: from here on our share of them, and no burst to begin with. It lasts until
+            # they answer: a share that began anew with each look whether they do might never let anybody through.
             self._alone = True
             self._fill()
             for bucket in (self.requests, self.tokens):
@@ -440,7 +443,7 @@ class Gate:
         """What came of `Shared.ask`; None when it cannot be had."""
         with self.lock:
             if answer is not None:
-                self.members = max(1, answer.members)
+                self.met(answer.members)
             if ticket.state != "asking":  # it has gone meanwhile
                 if answer is not None and answer.granted and self.shared is not None:
                     self.shared.tell(self.busy, ticket.tokens, 1)
@@ -454,6 +457,12 @@ class Gate:
                     self._denied(ticket, answer.seconds or 0.0, now)
             ticket.wake()
         self._read()
+
+    def met(self, members: int) -> None:
+        """The shared limits have answered, and count so many processes, this one with them: its share is used no
+        more, and begins anew should they be lost again. Never waits."""
+        self.members = max(1, members)
+        self._alone = False
 
     def _denied(self, ticket: Ticket, seconds: float, now: float) -> None:
         # Others may give back what they do not need: it is asked again before its time.

@@ -1,7 +1,8 @@
 """Which targets are worth asking: circuits that open when a target fails and close when it answers. Pure.
 
 A circuit is closed, cools for some time, and then is half open: one call at a time may try, the others pass over,
-until one answers. Rate limits only cool: a host that said when to come back is not broken. What is wrong with the
+until one answers. As long as others answer, a try is a request more than the calls need: of the client's calls, one
+in thirty tries. Rate limits only cool: a host that said when to come back is not broken. What is wrong with the
 account (its key, its quota) cools all its targets; what is wrong with the request cools nothing.
 
 Shared by all calls of a client, from any thread: every change is one operation on a dict or an attribute, and two
@@ -34,6 +35,13 @@ LONGEST_WISH = 3600.0
 """Seconds of a host's `Retry-After` that are heeded."""
 TRY = 30.0
 """Seconds after which a second call may try, though the first has not come back."""
+
+SPARE = 30
+"""Answers of other targets that one try is spent on."""
+PATIENCE = 300.0
+"""Seconds after which a target is tried again, however few calls there are."""
+SOON = 1.0
+"""Seconds for which a target is said to cool that waits for its try: when that comes is up to the calls."""
 
 
 class Dice(Protocol):
@@ -77,6 +85,8 @@ class Circuit:
     """Class name of the last error."""
     trying: tuple[object, float] | None = None
     """The call that tries, and since when."""
+    before: int = 0
+    """Answers that the client had had when it opened."""
 
 
 class Admission(NamedTuple):
@@ -99,6 +109,8 @@ class Health:
         self._dice = dice
         self.targets: dict[str, Circuit] = {}
         self.accounts: dict[str, Circuit] = {}
+        self.answers = 0
+        """Of all targets."""
 
     def admit(self, target: Target, now: float, holder: object) -> Admission:
         """Ask whether `holder` may ask a target now; where its circuit is half open, take the place of the one who
@@ -106,10 +118,10 @@ class Health:
         found = self._circuits(target)
         if not found:
             return _FREE  # nearly all calls
-        waiting = [circuit for circuit in found if _closed_until(circuit, now) > now]
+        waiting = [circuit for circuit in found if self._closed_until(circuit, now) > now]
         if waiting:
-            last = max(waiting, key=lambda circuit: _closed_until(circuit, now))
-            return Admission(_closed_until(last, now), any(circuit.half_open for circuit in found), last.reason)
+            last = max(waiting, key=lambda circuit: self._closed_until(circuit, now))
+            return Admission(self._closed_until(last, now), any(circuit.half_open for circuit in found), last.reason)
         trial = False
         for circuit in found:
             if circuit.half_open:
@@ -119,7 +131,7 @@ class Health:
 
     def cools(self, target: Target, now: float) -> bool:
         """Whether a call that came now would have to pass over a target."""
-        return any(_closed_until(circuit, now) > now for circuit in self._circuits(target))
+        return any(self._closed_until(circuit, now) > now for circuit in self._circuits(target))
 
     def others_failed(self, target: Target, failures: int) -> bool:
         """Whether a target's circuit has opened, and not by the failures of one call alone: retries are for
@@ -135,6 +147,7 @@ class Health:
 
     def answered(self, target: Target) -> None:
         """A target gave a whole answer: all is forgiven."""
+        self.answers += 1
         self.targets.pop(target.name, None)
         self.accounts.pop(target.provider, None)
 
@@ -200,6 +213,7 @@ class Health:
         # Many clients see the same failure at the same time, and should not come back at the same time.
         circuit.until = max(circuit.until, now + seconds * (1.0 + 0.25 * self._dice.random()))
         circuit.trips += 1
+        circuit.before = self.answers
         circuit.half_open = circuit.half_open or half_open
 
     def _circuits(self, target: Target) -> list[Circuit]:
@@ -208,11 +222,15 @@ class Health:
         both = self.targets.get(target.name), self.accounts.get(target.provider)
         return [circuit for circuit in both if circuit is not None]
 
-
-def _closed_until(circuit: Circuit, now: float) -> float:
-    """Moment at which the next call may ask."""
-    if now < circuit.until:
-        return circuit.until
-    if circuit.half_open and circuit.trying is not None:
-        return circuit.trying[1] + TRY
-    return 0.0
+    def _closed_until(self, circuit: Circuit, now: float) -> float:
+        """Moment at which the next call may ask."""
+        if now < circuit.until:
+            return circuit.until
+        if not circuit.half_open:
+            return 0.0
+        if circuit.trying is not None:
+            return circuit.trying[1] + TRY
+        # Where nobody else answers, there is nothing better than to try.
+        if 0 < self.answers - circuit.before < SPARE and now < circuit.until + PATIENCE:
+            return now + SOON
+        return 0.0

@@ -9,7 +9,15 @@ Each account is one hash. `r` and `t` are the moments at which the buckets of re
 clock; seconds), `fr` and `ft` those at which they last were, `h` the moment until which all stay away, and
 `p:<process>` what a process says of itself: when, and its calls under way. They are said whole each time, not counted
 up and down, so that nothing is lost when a process is killed (what it said lapses), or when the server starts again
-empty (all say it anew).
+empty (all say it anew). `era` tells a hash from one of the same name that was lost before it.
+
+**The way back from an outage.** While the server is away, each of n processes sends a share of 1/n, from a bucket that
+was empty when it began. They come back one after another, and those that are not back yet go on with their shares. So
+that no moment has more than all of the limit, the server counts these shares as well: the first that comes back opens
+a *roll-call* (`b` when, `k` and `x` how many are to be heard: known of before, and new since; `s` up to when their
+shares are counted). Until all have been heard, or what is not heard has lapsed, each that is missing uses up its share
+of the rates and of the calls under way. A bucket that was lost begins empty; one that was not (the server was frozen)
+has not filled meanwhile. docs/limits.md says what comes of it.
 """
 
 from __future__ import annotations
@@ -32,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from ..routing.gate import Answer, Bucket, Gate, Limits, Ticket
 from ..types.dataclass import dataclass
+from .scripts import GOODBYE, SCRIPT, SUM
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -49,93 +58,14 @@ LAPSE = 8.0
 """Seconds after which what a process said of itself does not count any more."""
 IDLE = 60.0
 """Seconds without a call after which a process says nothing any more, and so is not counted as one."""
-COLD = 30.0
-"""Seconds after an outage in which a bucket that is not there is taken for empty, not for full."""
+MEMORY = 590.0
+"""Seconds after which a process does not expect its account's hash to be there: a little less than it is kept."""
 POLL = (0.02, 0.08)
 """Seconds between two looks at whether another process has ended a call; drawn, so that they do not look together."""
+LEAST = 0.001
+"""Seconds that an outage lasts at least, so that it is told from none."""
 RESERVE = 0.25
 """Seconds that the question for a sum may take."""
-
-# KEYS[1] the account's hash. ARGV: process, its calls under way, requests a minute and their burst, tokens a minute and
-# theirs, calls that may be under way (each 0 for no limit), tokens asked for (below 0: nothing is asked for), whether
-# missing buckets are empty, tokens and requests given back and how many seconds ago they were taken, seconds to stay
-# away, seconds after which a process lapses.
-# Answers: granted, seconds to wait (below 0: until a call ends), processes.
-SCRIPT = """
-local key, me = KEYS[1], 'p:' .. ARGV[1]
-local a = {}
-for i = 2, 14 do a[i] = tonumber(ARGV[i]) end
-local mine, limit, asked, cold, lapse = a[2], a[7], a[8] >= 0, a[9] > 0, a[14]
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local all = redis.call('HGETALL', key)
-local at, busy, members = {}, 0, 1
-for i = 1, #all, 2 do
-    local name, value = all[i], all[i + 1]
-    if string.sub(name, 1, 2) ~= 'p:' then
-        at[name] = tonumber(value)
-    elseif name ~= me then
-        local seen, count = string.match(value, '([^ ]+) ([^ ]+)')
-        if tonumber(seen) + lapse < now then
-            redis.call('HDEL', key, name)
-        else
-            members = members + 1
-            busy = busy + tonumber(count)
-        end
-    end
-end
-local function put(name, value)
-    redis.call('HSET', key, name, string.format('%.6f', value))
-end
-if a[13] > 0 and now + a[13] > (at.h or 0) then
-    at.h = now + a[13]
-    put('h', at.h)
-end
-local function bucket(name, rate, burst, amount, back)
-    if rate <= 0 then return 0, nil end
-    local each = 60 / rate
-    local full = at[name] or (cold and now + burst * each or now)
-    if back < 0 or (back > 0 and now - a[12] >= (at['f' .. name] or 0)) then full = full - back * each end
-    if back ~= 0 or not at[name] then put(name, full) end
-    local from = math.max(full, now)
-    return from + (math.min(amount, burst) - burst) * each - now, from + amount * each, full <= now
-end
-local wait_r, full_r, idle_r = bucket('r', a[3], a[4], 1, a[11])
-local wait_t, full_t, idle_t = bucket('t', a[5], a[6], math.max(a[8], 0), a[10])
-local granted, wait = 0, math.max(wait_r, wait_t, (at.h or 0) - now, 0)
-if asked and wait <= 0.000001 then
-    if limit > 0 and busy + mine >= limit then
-        wait = -1
-    else
-        granted, mine = 1, mine + 1
-        if full_r then put('r', full_r) end
-        if full_t then put('t', full_t) end
-        if idle_r then put('fr', now) end
-        if idle_t then put('ft', now) end
-    end
-end
-redis.call('HSET', key, me, string.format('%.6f %d', now, mine))
-redis.call('EXPIRE', key, 600)
-return {granted, string.format('%.6f', wait), members}
-"""
-
-# KEYS[1] the account's hash. ARGV: process.
-GOODBYE = "return redis.call('HDEL', KEYS[1], 'p:' .. ARGV[1])"
-
-# KEYS[1] a sum. ARGV: amount, limit (empty: none), moment of forgetting, a name of this very addition: it is carried
-# out once, however often it is sent. Answers: granted, what the sum was before.
-SUM = """
-local before = tonumber(redis.call('GET', KEYS[1]) or '0')
-local once = KEYS[1] .. ':' .. ARGV[4]
-if redis.call('EXISTS', once) == 1 then return {1, string.format('%d', before - tonumber(ARGV[1]))} end
-if ARGV[2] ~= '' and before + tonumber(ARGV[1]) > tonumber(ARGV[2]) then
-    return {0, string.format('%d', before)}
-end
-redis.call('INCRBY', KEYS[1], ARGV[1])
-redis.call('EXPIREAT', KEYS[1], ARGV[3])
-redis.call('SET', once, '', 'EX', '300')
-return {1, string.format('%d', before)}
-"""
 
 
 @dataclass(slots=True)
@@ -146,6 +76,8 @@ class _Command:
     key: str
     arguments: tuple[str | float, ...]
     done: Callable[[Any], None] | None = None
+    late: Callable[[], tuple[str | float, ...]] | None = None
+    """More arguments, that are known when it is sent."""
 
 
 class RedisState:
@@ -184,8 +116,10 @@ class RedisState:
         self._pid = 0
         self._told = False
         self.tried = float("-inf")
-        self._back = float("-inf")
-        """When it answered again after an outage."""
+        self.asking = False
+        """Whether it is being asked now."""
+        self.answered = time.monotonic()
+        """When it was last asked something that it answered."""
         self._accounts: dict[str, RedisAccount] = {}
         self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
@@ -195,7 +129,9 @@ class RedisState:
     def account(self, key: str) -> RedisAccount:
         """An account's limits."""
         with self._lock:
-            return self._accounts.setdefault(key, RedisAccount(self, f"{self.prefix}:{key}"))
+            if key not in self._accounts:
+                self._accounts[key] = RedisAccount(self, f"{self.prefix}:{key}")
+            return self._accounts[key]
 
     def put(self, command: _Command) -> None:
         """Have it carried out. Never waits."""
@@ -224,11 +160,6 @@ class RedisState:
             self._thread.start()
             self._pid = os.getpid()
 
-    @property
-    def cold(self) -> bool:
-        """Whether the server may have lost what it knew."""
-        return not self.up or time.monotonic() - self._back < COLD
-
     def close(self) -> None:
         """Carry out what was left to do, and end the thread. Idempotent."""
         with self._lock:
@@ -247,6 +178,9 @@ class RedisState:
     def lost(self, why: object = "no answer in time") -> None:
         """It does not answer."""
         self.up = False
+        now = time.monotonic()
+        for account in list(self._accounts.values()):
+            account.leave_alone(now)
         if not self._told:
             self._told = True
             name = type(why).__name__ if isinstance(why, Exception) else why
@@ -256,22 +190,29 @@ class RedisState:
 
     def carry_out(self, commands: list[_Command]) -> None:
         """Send all in one piece, and hand out what comes back. Called by the thread alone."""
-        self.tried = time.monotonic()
-        try:
-            results = self._answers(commands)
-        except Exception as error:  # of many kinds: the network's, the server's while it loads, the package's own
-            self.lost(error)
-            results = [None] * len(commands)
+        now = time.monotonic()
+        if not self.up and now - self.tried < AGAIN:
+            results: list[Any] = [None] * len(commands)  # asked when it was just about to be given up
         else:
-            # Told apart from a server that is gone: one that is too full, or has no script, is of no use either.
-            if failed := next((result for result in results if isinstance(result, Exception)), None):
-                self.lost(failed)
-            elif not self.up:
-                self.up = True
-                self._back = time.monotonic()
-                if self._told:
-                    self._told = False
-                    _log.warning("state.url: the Redis server answers again; limits are shared")
+            # Once the server has heard of this process, it counts it no more as one that keeps to its share: from
+            # before it is asked until it is known whether it answers, no share is used.
+            self.tried, self.asking = now, True
+            try:
+                results = self._answers(commands)
+            except Exception as error:  # of many kinds: the network's, the server's while it loads, the package's own
+                self.lost(error)
+                results = [None] * len(commands)
+            else:
+                # Told apart from a server that is gone: one that is too full, or has no script, is of no use either.
+                if failed := next((result for result in results if isinstance(result, Exception)), None):
+                    self.lost(failed)
+                else:
+                    self.answered = now
+                    if self._told:
+                        self._told = False
+                        _log.warning("state.url: the Redis server answers again; limits are shared")
+                    self.up = True
+            self.asking = False
         for command, result in zip(commands, results, strict=True):
             if command.done is not None:
                 command.done(None if isinstance(result, Exception) else result)
@@ -280,9 +221,10 @@ class RedisState:
         import redis
 
         pipe = self._redis.pipeline(transaction=False)
+        late = [() if command.late is None else command.late() for command in commands]
         for again in (True, False):
-            for command in commands:
-                pipe.eval(command.script, 1, command.key, *command.arguments)
+            for command, more in zip(commands, late, strict=True):
+                pipe.eval(command.script, 1, command.key, *command.arguments, *more)
             try:
                 return pipe.execute(raise_on_error=False)
             except redis.ConnectionError:  # one that lay idle and was closed by the other side, perhaps
@@ -344,15 +286,23 @@ class RedisAccount:
         self.key = key
         self.gate: Gate | None = None
         """Whose calls it tells of."""
-        self._rates: tuple[float, ...] = (0, 0, 0, 0)
+        self._rates: tuple[float, ...] | None = None
         self._asking = 0
         """Questions without an answer; those that will be granted count as under way until that is known."""
         self._used = float("-inf")
+        self._era = ""
+        """What the hash is known by, and when that was last heard."""
+        self._heard = float("-inf")
+        self._alone = None if state.up else time.monotonic()
+        """Since when this process has been on its own; until the server has been told of it."""
+        self._again: float | None = None
+        """The same, when that has begun anew while the server was being told."""
+        self._telling = False
 
     @property
     def up(self) -> bool:
         """See `Shared`."""
-        return self._state.up
+        return self._state.up or self._state.asking
 
     @property
     def in_use(self) -> bool:
@@ -374,12 +324,9 @@ class RedisAccount:
                 answer = Answer(granted == 1, random.uniform(*POLL) if seconds < 0 else seconds, members)
             gate.answered(ticket, answer, time.monotonic())
             self._asking -= 1
+            self._known(result)
 
-        rates: list[float] = []
-        for limit in (limits.requests, limits.tokens):
-            bucket = None if limit is None else Bucket.of(limit * pace)
-            rates += (0, 0) if bucket is None else (bucket.per_minute, bucket.burst)
-        self._rates = tuple(rates)
+        self._rates = _rates(limits, pace)
         self._used = time.monotonic()
         self._state.put(self._said(busy, limits.concurrency or 0, tokens, done=done))
         self._asking += 1
@@ -410,12 +357,51 @@ class RedisAccount:
         hold: float = 0.0,
         done: Callable[[Any], None] | None = None,
     ) -> _Command:
-        state = self._state
+        if self._rates is None:
+            self._rates = _rates(Limits() if self.gate is None else self.gate.limits, 1.0)
         arguments: tuple[str | float, ...] = (
-            state.process_id(), busy + self._asking, *self._rates, concurrency, asked, int(state.cold),
-            tokens, requests, age, hold, LAPSE,
+            self._state.process_id(), busy + self._asking, *self._rates, concurrency, asked, tokens, requests, age,
+            hold, LAPSE,
         )  # fmt: skip
-        return _Command(SCRIPT, self.key, arguments, done)
+        return _Command(SCRIPT, self.key, arguments, done or self._known, self._memory)
+
+    def _memory(self) -> tuple[str | float, ...]:
+        """What this process knows of the account's hash, and for how long it has been on its own. That is told once."""
+        now = time.monotonic()
+        era = self._era if now - self._heard < MEMORY else ""
+        alone = 0.0
+        if self._alone is not None and not self._telling:
+            self._telling = True
+            alone = now - self._alone + LEAST
+        known = 1 if self.gate is None else self.gate.members
+        return era, known, alone, now - self._state.answered
+
+    def _known(self, result: Any) -> None:
+        """Take in an answer of the server; None: it has not answered."""
+        if self._telling:
+            self._telling = False
+            if result is not None:
+                self._alone, self._again = self._again, None
+        if result is not None:
+            self._era, self._heard = result[3], time.monotonic()
+            if self.gate is not None:
+                self.gate.met(int(result[2]))
+
+    def leave_alone(self, now: float) -> None:
+        """The server is gone: from here on this process is on its own."""
+        if self._alone is None:
+            self._alone = now
+        elif self._telling and self._again is None:
+            self._again = now
+
+
+def _rates(limits: Limits, pace: float) -> tuple[float, ...]:
+    """Requests a minute and their burst, tokens a minute and theirs; 0 for no limit."""
+    rates: list[float] = []
+    for limit in (limits.requests, limits.tokens):
+        bucket = None if limit is None else Bucket.of(limit * pace)
+        rates += (0, 0) if bucket is None else (bucket.per_minute, bucket.burst)
+    return tuple(rates)
 
 
 @dataclass(slots=True)

@@ -72,8 +72,10 @@ def _init(cls: type[Any], held: tuple[Field[Any], ...], frozen: bool, slots: boo
             parameters.append(f"{name}={default}" if default else name)
         elif default == "_MISSING":
             value = f"_factory_{name}()"
-        else:
+        elif default:
             value = default
+        else:
+            continue  # `__post_init__` sets it
         if not frozen:
             body.append(f" self.{name} = {value}")
         elif slots:
