@@ -130,6 +130,14 @@ def test_the_signature_is_botocores(wire: WireRequest, token: str | None, monkey
     assert (ours.url, ours.body, ours.method) == (wire.url, wire.body, wire.method)
 
 
+def test_each_day_has_a_key_of_its_own_and_only_the_last_is_kept(monkeypatch: pytest.MonkeyPatch):
+    auth: Any = auth_of({**KEYS, "region": "us-east-1"})
+    for now in (NOW, NOW + 3600, NOW + 86400, NOW + 2 * 86400, NOW):
+        theirs = botocore_signs(WIRE, now, None, monkeypatch)
+        assert signed(auth, WIRE, now).headers["authorization"] == theirs["authorization"]
+        assert len(auth._token.day_keys) == 1
+
+
 def test_boto3s_whole_client_signs_the_same_bytes_alike(monkeypatch: pytest.MonkeyPatch):
     """Every header that boto3's client sends for a Converse, with its signature; only what describes boto3 is extra."""
     session = botocore.session.Session()

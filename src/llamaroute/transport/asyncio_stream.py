@@ -15,7 +15,6 @@ from typing import Any
 
 import httpcore
 
-from .chunks import Chunks
 from .deadline import SocketOption, Together, Watch
 
 __all__ = ["AsyncioBackend", "is_asyncio"]
@@ -195,7 +194,6 @@ class _AsyncioStream(httpcore.AsyncNetworkStream):
         self._wire = wire
         self._watch = watch
         self._together = Together()
-        self._chunks = Chunks()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         wire = self._wire
@@ -205,13 +203,13 @@ class _AsyncioStream(httpcore.AsyncNetworkStream):
             left = self._watch.left(httpcore.ReadTimeout)
             if wire.pieces:
                 self._watch.heard = True
-                if data := self._chunks.merged(wire.take(max_bytes)):
+                if data := self._watch.chunks.merged(wire.take(max_bytes)):
                     return data
                 continue
             if wire.error is not None:
                 raise httpcore.ReadError(str(wire.error)) from wire.error
             if wire.ended:
-                return self._chunks.merged(b"")
+                return self._watch.chunks.merged(b"")
             try:
                 await wire.wait(left)
             except TimeoutError:
@@ -224,7 +222,7 @@ class _AsyncioStream(httpcore.AsyncNetworkStream):
     async def _send(self, data: bytes) -> None:
         wire, watch = self._wire, self._watch
         watch.writing()
-        self._chunks.begin()
+        self._watch.chunks.begin()
         left = watch.left(httpcore.WriteTimeout)
         if wire.ended and (wire.error is not None or wire.transport.is_closing()):
             raise httpcore.WriteError(str(wire.error or "the connection is closed"))

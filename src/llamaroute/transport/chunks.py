@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from .heads import framing
+
 __all__ = ["Chunks"]
 
 MOST_HEAD = 64 << 10
@@ -32,7 +34,7 @@ _LENGTH = re.compile(rb"[0-9A-Fa-f]{1,7}")
 class Chunks:
     """What one connection brings, from the request on."""
 
-    __slots__ = ("_head", "_inside", "_line", "_plain")
+    __slots__ = ("_head", "_inside", "_line", "_plain", "headers")
 
     def __init__(self) -> None:
         self.begin()
@@ -47,6 +49,8 @@ class Chunks:
         """Bytes to come of a chunk whose beginning was handed on, its line break among them."""
         self._line = b""
         """The beginning of the line before a chunk."""
+        self.headers: dict[str, str] | None = None
+        """The answer's, where h11 was not given them all; see `heads.py`."""
 
     def merged(self, data: bytes) -> bytes:
         """What h11 is given in the place of `data`; empty when nothing can be said before more has come.
@@ -73,9 +77,12 @@ class Chunks:
         if _INTERIM.match(head):  # another head follows
             self._head = b""
             return data[:body] + (self._behind_head(data[body:]) if len(data) > body else b"")
-        self._head = None
+        whole, self._head = not self._head, None
         self._plain = len(_CHUNKED.findall(head, 0, found.end())) != 1
-        return data if self._plain else data[:body] + self._body(data[body:])
+        begin, rest = data[:body], data[body:]
+        if whole and (known := framing(begin)) is not None:
+            begin, self.headers = known
+        return begin + (rest if self._plain else self._body(rest))
 
     def _body(self, data: bytes) -> bytes:
         passed = b""

@@ -40,7 +40,19 @@ SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple
 class Watch:
     """The moments of one connection's present request."""
 
-    __slots__ = ("address", "answer", "connected", "heard", "phase", "sent", "started", "stream", "total", "until")
+    __slots__ = (
+        "address",
+        "answer",
+        "chunks",
+        "connected",
+        "heard",
+        "phase",
+        "sent",
+        "started",
+        "stream",
+        "total",
+        "until",
+    )
 
     def __init__(self) -> None:
         self.address: str | None = None
@@ -52,6 +64,7 @@ class Watch:
         self.heard = False
         """Something has come since the request began."""
         self.stream: httpcore.NetworkStream | None = None
+        self.chunks = Chunks()
 
     def begin(self, connect: float, answer: float, total: float | None, address: str | None) -> None:
         """A request starts: connect first, if need be."""
@@ -171,7 +184,6 @@ class _Stream(httpcore.NetworkStream):
         self._inner = inner
         self._watch = watch
         self._together = Together()
-        self._chunks = Chunks()
         watch.stream = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -185,7 +197,7 @@ class _Stream(httpcore.NetworkStream):
                 watch.left(httpcore.ReadTimeout)
                 continue
             watch.heard = True
-            if (given := self._chunks.merged(data)) or not data:
+            if (given := self._watch.chunks.merged(data)) or not data:
                 return given
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -195,7 +207,7 @@ class _Stream(httpcore.NetworkStream):
     def _send(self, data: bytes) -> None:
         watch = self._watch
         watch.writing()
-        self._chunks.begin()
+        self._watch.chunks.begin()
         if len(data) <= _WRITE:
             self._inner.write(data, watch.left(httpcore.WriteTimeout))
             return
@@ -285,7 +297,6 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         self._inner = inner
         self._watch = watch
         self._together = Together()
-        self._chunks = Chunks()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if rest := self._together.rest():
@@ -293,7 +304,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         while True:
             data = await self._inner.read(max_bytes, self._watch.left(httpcore.ReadTimeout))
             self._watch.heard = True
-            if (given := self._chunks.merged(data)) or not data:
+            if (given := self._watch.chunks.merged(data)) or not data:
                 return given
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -302,7 +313,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def _send(self, data: bytes) -> None:
         self._watch.writing()
-        self._chunks.begin()
+        self._watch.chunks.begin()
         await self._inner.write(data, self._watch.left(httpcore.WriteTimeout))
 
     async def aclose(self) -> None:

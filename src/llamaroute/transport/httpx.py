@@ -147,19 +147,12 @@ def _pinned(send: Send, proxied: bool) -> str | None:
     return None if proxied else send.address
 
 
-LONGEST_NAME = 64
-"""Bytes of names of headers that are kept."""
-
-
-@lru_cache(maxsize=1024)  # the same few come with every answer; a stream's stay as long as it is open
-def _name(raw: bytes) -> str:
-    return raw.decode("latin-1").lower()
-
-
 def _head(response: httpcore.Response, watch: Watch) -> Head:
+    if (known := watch.chunks.headers) is not None:
+        return Head(response.status, known, watch.connect_seconds, watch.sent)
     headers: dict[str, str] = {}
     for raw, value in response.headers:
-        name = _name(raw) if len(raw) <= LONGEST_NAME else raw.decode("latin-1").lower()
+        name = raw.decode("latin-1").lower()
         text = value.decode("latin-1")
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
     return Head(response.status, headers, watch.connect_seconds, watch.sent)
