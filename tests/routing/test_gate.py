@@ -77,6 +77,14 @@ def test_without_limits_everybody_passes():
     assert gate.busy == 1000
 
 
+def test_where_nothing_is_counted_nobody_joins_the_queue(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Gate, "_join", lambda *_: pytest.fail("it joined"))
+    gate = gate_of()
+    ticket = ticket_of()
+    assert gate.step(ticket, T0) == "granted"
+    assert gate.busy == 1
+
+
 def test_requests_a_minute():
     gate = gate_of(requests=60)  # one a second, six at once
     for _ in range(6):

@@ -371,7 +371,6 @@ class Gate:
         return (
             not self.queue
             and self.shared is None
-            and self._alone
             and self.limits[:3] == _UNCOUNTED
             and now < ticket.until
             and self._blocked(ticket, now) is None
