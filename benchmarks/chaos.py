@@ -5,9 +5,9 @@
 
 Seven emulated hosts, one of each kind, in a process of their own. From the seed come each host's weather (when it is
 ill, of what, and how many of its requests are struck), eighteen routes (three for each strategy) of three targets, and
-what each call asks: a third are streams, a tenth of these are left after their first text. Two hosts are never ill. One
-is dead at first: nobody listens at its port. Azure's tokens live three seconds, so that requests are refused with 401
-again and again, and logins renewed.
+what each call asks: a third are streams, a tenth of these are left after their first text. One route of each strategy
+hedges, which a third of its calls may do. Two hosts are never ill. One is dead at first: nobody listens at its port.
+Azure's tokens live three seconds, so that requests are refused with 401 again and again, and logins renewed.
 
 The prompt of each call holds a word of its own, and the hosts answer with an echo of the prompt. The rules:
 
@@ -15,7 +15,7 @@ The prompt of each call holds a word of its own, and the hosts answer with an ec
   error that is a `ProviderError` or a group of them. A stream that breaks on a route with `on_break = "fail"` has the
   beginning of the right answer in `.partial`.
 * No call is answered twice: the text is the echo, once, a stream has one `Finished`, and no host gave a second whole
-  answer, unless the client had given the first up for being late.
+  answer, unless the client had given the first up for being late, or asked it beside a slow one.
 * Of the calls whose route had a target that was healthy throughout, at least 99.5 % are answered. Healthy throughout is
   what the weather says, and no measurement: no spell of that target's host began before the call ended. Tokens that end
   are no spell. Streams that broke as `on_break = "fail"` has it are left out, and counted on their own.
@@ -25,7 +25,7 @@ The prompt of each call holds a word of its own, and the hosts answer with an ec
 * The ledger agrees with the hosts' logs, call by call and host by host. Counted are requests for a model's answer (not
   those for tokens), without those that a 401 made the same attempt send again; and attempts, without those of which
   nothing was sent: no connection was had (phase `connect`), or a layer turned them away (phase `queue`, or no time
-  left: they took 0 seconds). Of attempts whose call was over after less than HURRY, either will do.
+  left: they took 0 seconds). Of attempts whose call was over, or that were outrun, after less than HURRY, either will do.
   `client.usage()` has all attempts.
 * At the end no task, thread, file descriptor or connection is left.
 
@@ -387,6 +387,8 @@ def routes(seed: int) -> dict[str, dict[str, Any]]:
                 "timeout": TIMEOUT,
                 "retry": {"attempts": 3, "base": 0.2, "max": 2.0},
             }
+            if count == 0:
+                made[f"{strategy}-{count}"]["hedge"] = {"after": 0.4, "max_extra": 0.3}
     return made
 
 
@@ -609,7 +611,7 @@ def judged(made: Run) -> Verdict:
     for request in made.log:
         seen.setdefault(request.call, {}).setdefault(request.host, []).append(request)
     broken: list[str] = []
-    healthy = served = recovered = served_again = ill = served_ill = broke = renewals = unsent = 0
+    healthy = served = recovered = served_again = ill = served_ill = broke = renewals = unsent = hedged = 0
     missed: list[str] = []
     for found in made.ended:
         asked, took = found.asked, found.ended - found.began
@@ -645,7 +647,8 @@ def judged(made: Run) -> Verdict:
         if any(not rows[host] - hurried[host] <= requests.get(host, 0) <= rows[host] for host in {*rows, *requests}):
             broken.append(f"{about}: the ledger has {dict(rows)}, the hosts {requests}: {found.attempts}")
         whole = sum(request.whole and request.struck is None for each in logged.values() for request in each)
-        late = sum(attempt.phase in ("first_token", "idle", "total") for attempt in sent)
+        late = sum(attempt.phase in ("first_token", "idle", "total") or _abandoned(attempt) for attempt in sent)
+        hedged += sum(map(_abandoned, found.attempts))
         if whole > 1 + late:
             broken.append(f"{about}: hosts gave {whole} whole answers")
     attempts = sum(len(found.attempts) for found in made.ended)
@@ -670,6 +673,7 @@ def judged(made: Run) -> Verdict:
         "  of these right  ": f"{served_ill / max(1, ill):.2%}",
         "attempts": attempts,
         "never sent": unsent,
+        "abandoned": hedged,
         "requests": len(made.log),
         "renewed logins": renewals,
         "struck": sum(request.struck is not None for request in made.log),
@@ -694,8 +698,13 @@ def _unsent(attempt: Attempt) -> bool:
 
 
 def _hurried(attempt: Attempt) -> bool:
-    """The call's time was over just after the attempt began: nobody can tell whether it was sent."""
-    return attempt.status is None and attempt.phase == "total" and attempt.seconds < HURRY
+    """The call's time was over, or another target had answered, just after the attempt began: nobody can tell whether it
+    was sent."""
+    return attempt.status is None and (attempt.phase == "total" or _abandoned(attempt)) and attempt.seconds < HURRY
+
+
+def _abandoned(attempt: Attempt) -> bool:
+    return attempt.error is not None and attempt.error.type == "Abandoned"
 
 
 def _attempts(host: str, requests: Sequence[Seen]) -> int:
