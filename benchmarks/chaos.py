@@ -25,8 +25,8 @@ The prompt of each call holds a word of its own, and the hosts answer with an ec
 * The ledger agrees with the hosts' logs, call by call and host by host. Counted are requests for a model's answer (not
   those for tokens), without those that a 401 made the same attempt send again; and attempts, without those of which
   nothing was sent: no connection was had (phase `connect`), or a layer turned them away (phase `queue`, or no time
-  left: they took 0 seconds). Of attempts whose call was over, or that were outrun, after less than HURRY, either will do.
-  `client.usage()` has all attempts.
+  left: they took 0 seconds). Of attempts whose call was over, or that were outrun, after less than HURRY, either will
+  do. `client.usage()` has all attempts.
 * At the end no task, thread, file descriptor or connection is left.
 
 Prints a table; 1 when a rule is broken. Moments are compared between two processes by `time.monotonic()`, which Linux,
@@ -698,8 +698,8 @@ def _unsent(attempt: Attempt) -> bool:
 
 
 def _hurried(attempt: Attempt) -> bool:
-    """The call's time was over, or another target had answered, just after the attempt began: nobody can tell whether it
-    was sent."""
+    """The call's time was over, or another target had answered, just after the attempt began: nobody can tell whether
+    it was sent."""
     return attempt.status is None and (attempt.phase == "total" or _abandoned(attempt)) and attempt.seconds < HURRY
 
 
