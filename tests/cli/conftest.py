@@ -104,6 +104,9 @@ default = "chat"
 [routes.chat]
 targets = ["box:llama-4-scout", "cloudflare:llama-4-scout"]
 retry = {{ attempts = 2, base = 0.0, max = 0.0 }}
+[routes.alone]
+targets = ["box:llama-4-scout"]
+retry = {{ attempts = 2, base = 0.0, max = 0.0 }}
 [providers.box]
 kind = "openai-compatible"
 base_url = "{servers["openai"]["base_url"]}"
