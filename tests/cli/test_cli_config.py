@@ -22,6 +22,7 @@ def test_check_says_where_each_name_leads(cli, config):
         "provider box: ok, llama-4-scout",
         "provider cloudflare: ok, llama-4-scout as @cf/meta/llama-4-scout-17b-16e-instruct",
         "route chat: ok, box:llama-4-scout, cloudflare:llama-4-scout",
+        "route alone: ok, box:llama-4-scout",
         "default chat: ok, box:llama-4-scout, cloudflare:llama-4-scout",
     ]
 
