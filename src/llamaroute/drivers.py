@@ -151,7 +151,8 @@ class AsyncDriver:
                             assert self.response is not None
                             value = await self.response.read(until, phase)
                         case Send():
-                            await self.aclose()
+                            if self.response is not None:
+                                await self.aclose()
                             self.response = await self._transport(op.target).open(op)
                             value = self.response.head
                         case Sleep(seconds=seconds):
@@ -170,7 +171,7 @@ class AsyncDriver:
                 except Exception as raised:
                     error = raised
         finally:
-            if not (done and keep):
+            if self.response is not None and not (done and keep):
                 await self.aclose()
             if not done:
                 self._ledger.now = time.monotonic()

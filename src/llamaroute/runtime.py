@@ -104,6 +104,8 @@ class _Found(NamedTuple):
     spending: Spending | None = None
     on_break: Literal["fail", "restart", "continue"] = "fail"
     hedge: Hedge | None = None
+    total: float | None = None
+    """Seconds that a call may take."""
 
 
 class Runtime:
@@ -172,15 +174,12 @@ class Runtime:
             spec.check = coerce
         request = request_from(input, options, spec)
         found = self._found(given_model(options.get("model")))
-        candidates = found.candidates
+        candidates, total = found.candidates, found.total
         if (own := options.get("timeout")) is not None:
             limits = given_timeout(own)
             candidates = tuple(replace(c, timeout=replace(c.timeout, **limits)) for c in candidates)
+            total = _total(candidates)
         now = time.monotonic()
-        # One deadline for the whole call: the most patient target's, so that a patient one is not cut off by a
-        # hasty one before it.
-        totals = [candidate.timeout.total for candidate in candidates]
-        total = None if None in totals else max(value for value in totals if value is not None)
         return Call(
             request=request,
             stream=stream,
@@ -226,7 +225,8 @@ class Runtime:
             rules, budgets = rules_of(self.config, name), spending_of(self.config, name, self.counter)
             on_break = "fail" if route is None else route.on_break
             late = None if route is None or route.hedge is None else Hedge.of(route.hedge.after, route.hedge.max_extra)
-            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets, on_break, late)
+            total = _total(candidates)
+            found = _Found(tuple(candidates), resolution.notices, strategy, name, rules, budgets, on_break, late, total)
             if len(self._resolved) < 1024:  # names come from callers: a bound keeps a typo loop from filling memory
                 self._resolved[model] = found
         return found
@@ -271,7 +271,9 @@ class Runtime:
         """Complete an answer with what the adapter cannot know."""
         ledger = call.ledger
         usage = response.usage
-        warnings = [*ledger.notices, *(notice for notice in response.warnings if notice not in ledger.notices)]
+        warnings = [*ledger.notices]
+        if response.warnings:
+            warnings += [notice for notice in response.warnings if notice not in ledger.notices]
         if usage.estimated:
             warnings.append(
                 Notice("usage_estimated", f"{target.name} reported no usage; the numbers are estimates", "usage")
@@ -453,6 +455,13 @@ class Runtime:
     def attribution(self) -> str:
         """What the licences of the configured models want to be shown."""
         return attribution(account.target(row) for account in self.accounts.values() for row in account.rows)
+
+
+def _total(candidates: Sequence[Candidate]) -> float | None:
+    """One limit for the whole call: the most patient target's, so that a patient one is not cut off by a hasty one
+    before it."""
+    totals = [candidate.timeout.total for candidate in candidates]
+    return None if None in totals else max(value for value in totals if value is not None)
 
 
 def _with_broken(broken: Sequence[Attempt], usage: Usage, cost: Cost | None) -> tuple[Usage, Cost | None]:

@@ -9,7 +9,7 @@ https://github.com/meta-llama/llama-models/blob/main/models/llama4/prompt_format
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -199,25 +199,24 @@ def _words(text: str) -> int:
 
 def at_most(request: ChatRequest) -> int:
     """Tokens that it can't exceed by much: the tokenizer's smallest piece is a byte. Quick, for a first look."""
-    total = BEGIN_OF_TEXT + ANSWER_HEADER
-    for text in _texts(request):
-        total += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-    pictures = sum(_pictures(part) for message in request.messages for part in message.parts)
-    tools = 1_000 if request.tools else 0  # what hosts say about tools in general
-    return total + pictures * LARGEST_PICTURE + tools + 16 * len(request.messages)
-
-
-def _texts(request: ChatRequest) -> Iterator[str]:
+    total = BEGIN_OF_TEXT + ANSWER_HEADER + 16 * len(request.messages)
     for message in request.messages:
         for part in message.parts:
             if isinstance(part, Text):
-                yield part.text
+                total += _bytes(part.text)
             elif isinstance(part, ToolCall):
-                yield canonical_json({"name": part.name, "parameters": part.arguments})
-    for tool in request.tools:
-        yield _tool_text(tool)
+                total += _bytes(canonical_json({"name": part.name, "parameters": part.arguments}))
+            else:
+                total += _pictures(part) * LARGEST_PICTURE
+    if request.tools:
+        total += 1_000 + sum(_bytes(_tool_text(tool)) for tool in request.tools)  # 1,000: on tools in general
     if request.output is not None:
-        yield canonical_json(request.output.schema)
+        total += _bytes(canonical_json(request.output.schema))
+    return total
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 # -- estimates --------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from ..types.parts import Text, ToolCall
 from ..types.response import ChatResponse, FinishReason, Notice, ResponsePart, TokenLogprob, Usage, response_of
 from ..types.tools import parse_arguments
 
-__all__ = ["Accumulator", "CallAssembler", "fold"]
+__all__ = ["Accumulator", "CallAssembler", "fold", "moment"]
 
 
 class CallAssembler:
@@ -211,14 +211,15 @@ class Accumulator:
             finish_reason=finish_reason or self.finish or "unknown",
             raw_finish_reason=self.raw_finish,
             usage=self.usage or Usage(estimated=True),
-            created=_moment(created),
+            created=moment(created),
             warnings=tuple(self.notices),
             logprobs=tuple(self.logprobs) if self.logprobs else None,
             raw=self._raw if raw is None else raw,
         )
 
 
-def _moment(seconds: float | None) -> datetime.datetime | None:
+def moment(seconds: float | None) -> datetime.datetime | None:
+    """Seconds since the epoch as a date."""
     if seconds is None:
         return None
     try:

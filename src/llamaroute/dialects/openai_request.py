@@ -21,6 +21,7 @@ from .json_body import Body, merge
 __all__ = ["SchemaFormat", "encode_body", "extra_for", "openai_format", "parameters"]
 
 _TEXT = (Text, ToolCall)
+_NUMBERS = tuple(NUMBERS)
 SchemaFormat = Callable[[JsonSchema], Mapping[str, Any]]
 
 
@@ -35,7 +36,7 @@ def openai_format(schema: JsonSchema) -> Mapping[str, Any]:
 def parameters(request: ChatRequest, schema_format: SchemaFormat) -> dict[str, Any]:
     """All but model and messages: the knobs that were set, under OpenAI's names (`top_k` and `repetition_penalty` under
     vLLM's), tools, and the JSON schema as the host wants it."""
-    body = {name: value for name in NUMBERS if (value := getattr(request, name)) is not None}
+    body = {name: value for name in _NUMBERS if (value := getattr(request, name)) is not None}
     if request.stop:
         body["stop"] = list(request.stop)  # TGI takes no string here; everybody takes a list
     if request.logprobs is not None:
@@ -152,7 +153,7 @@ def _text_message(message: Message, position: int, content_or_calls: bool) -> di
         "role": message.role,
         "content": "".join(texts) if message.role == "assistant" else "\n".join(texts),
     }
-    if calls := message.tool_calls:
+    if len(texts) < len(message.parts) and (calls := message.tool_calls):
         out["tool_calls"] = [
             {
                 "id": call.id or f"call_{position}_{index}",

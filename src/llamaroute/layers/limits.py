@@ -50,7 +50,7 @@ def limits(call: Call, handler: Handler) -> Plan[Reply]:
     except BaseException:
         gate.leave(ticket, Ended(), ledger.now)
         raise
-    left = tuple(Left(*allowance) for allowance in limits_left(reply.headers)) if gate.limits.adaptive else ()
+    left = tuple(map(Left._make, limits_left(reply.headers))) if gate.limits.adaptive else ()
     if reply.response is not None:
         gate.leave(ticket, _ended(reply.response.usage, left), ledger.now)
         return reply

@@ -72,4 +72,5 @@ class RetryBudget:
         return purse.earned // 1.0 + purse.floor // 1.0
 
     def _purse(self, target: str, now: float) -> _Purse:
-        return self._purses.setdefault(target, _Purse(now))
+        purse = self._purses.get(target)
+        return purse if purse is not None else self._purses.setdefault(target, _Purse(now))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -79,32 +79,23 @@ def limits_left(headers: Mapping[str, str]) -> tuple[Allowance, ...]:
 
     https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.html
     """
-    said = [name for name in headers if "ratelimit" in name]
-    if not said:
-        return ()  # most hosts
-    drafts = tuple(_drafts(headers)) if "ratelimit" in headers else ()
-    return drafts + tuple(_per_header(said, headers))
-
-
-def _per_header(names: Iterable[str], headers: Mapping[str, str]) -> Iterator[Allowance]:
-    for name in names:
-        said = _names(name)
-        if said is None or (remaining := _whole(headers[name])) is None:
+    said = _telling(tuple(headers))
+    left = _drafts(headers) if "ratelimit" in headers else []
+    for names in said:
+        if (remaining := _whole(headers[names.remaining])) is None:
             continue
-        if said.plain != name and said.plain in headers:  # said twice; the one without `x-` brings the reset along
-            continue
-        if said.minute and "ratelimit-remaining" in headers:
-            continue
-        reset = _reset(headers.get(said.reset), headers)
+        reset = _reset(headers.get(names.reset), headers)
         if not reset:
-            reset = _duration(headers.get(said.period)) or said.window or reset
-        yield Allowance(said.kind, _whole(headers.get(said.limit)), remaining, reset)
+            reset = _duration(headers.get(names.period)) or names.window or reset
+        left.append(Allowance(names.kind, _whole(headers.get(names.limit)), remaining, reset))
+    return tuple(left)
 
 
 class _Names(NamedTuple):
     """A header that says what is left, and what others about the same limit are called."""
 
     kind: Literal["requests", "tokens"]
+    remaining: str
     plain: str
     minute: bool
     """It says neither what is counted nor anything but that it is about a minute."""
@@ -114,13 +105,26 @@ class _Names(NamedTuple):
     limit: str
 
 
-@lru_cache(maxsize=256)  # the same few names come with every answer
+@lru_cache(maxsize=256)  # a host sends the same names with every answer
+def _telling(headers: tuple[str, ...]) -> tuple[_Names, ...]:
+    """The headers, of those with these names, that say what is left."""
+    known = [names for name in headers if "ratelimit" in name and (names := _names(name)) is not None]
+    return tuple(
+        names
+        for names in known
+        # Said twice, the one without `x-` brings the reset along.
+        if not (names.plain != names.remaining and names.plain in headers)
+        and not (names.minute and "ratelimit-remaining" in headers)
+    )
+
+
 def _names(name: str) -> _Names | None:
     found = _LEFT.fullmatch(name)
     if found is None:
         return None
     return _Names(
         "tokens" if found["kind"] == "tokens" else "requests",
+        name,
         name.removeprefix("x-"),
         found["part"] == "minute" and found["kind"] is None,
         _WINDOWS.get(found["part"] or ""),
@@ -130,11 +134,13 @@ def _names(name: str) -> _Names | None:
     )
 
 
-def _drafts(headers: Mapping[str, str]) -> Iterator[Allowance]:
+def _drafts(headers: Mapping[str, str]) -> list[Allowance]:
+    left: list[Allowance] = []
     quotas = {name: _whole(values.get("q")) for name, values in _items(headers.get("ratelimit-policy", ""))}
     for name, values in _items(headers.get("ratelimit", "")):
         if (remaining := _whole(values.get("r"))) is not None:
-            yield Allowance("requests", quotas.get(name), remaining, _number(values.get("t")))
+            left.append(Allowance("requests", quotas.get(name), remaining, _number(values.get("t"))))
+    return left
 
 
 def _items(value: str) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -163,12 +169,20 @@ def _reset(value: str | None, headers: Mapping[str, str]) -> float | None:
 
 _DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|us|µs|ns|h|m|s|d)")
 _ONE = re.compile(rf"{_DURATION.pattern}?", re.ASCII)
+MOST_DURATION = 32
+"""Characters of those that are remembered."""
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def _duration(value: str | None) -> float | None:
     """`6m0s`, `52ms`, `1.5s`, or a number of seconds."""
-    text = (value or "").strip()
+    if value is None:
+        return None
+    return _known_duration(value) if len(value) <= MOST_DURATION else _duration_of(value)
+
+
+def _duration_of(value: str) -> float | None:
+    text = value.strip()
     if not text:
         return None
     if one := _ONE.fullmatch(text):
@@ -178,10 +192,17 @@ def _duration(value: str | None) -> float | None:
     return round(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)), 9)
 
 
+_known_duration = lru_cache(maxsize=256)(_duration_of)  # `0`, `1ms` and `6m0s` are said all the time
+
+
 def _whole(value: str | None) -> int | None:
     """A number of requests or tokens; None for one that means no limit."""
+    if value is None:
+        return None
+    if len(value) < 10 and value.isascii() and value.isdigit():
+        return int(value)  # nearly all
     number = _number(value)
-    if value is not None and number is None and re.fullmatch(r"\d{10,16}", value.strip(), re.ASCII):
+    if number is None and re.fullmatch(r"\d{10,16}", value.strip(), re.ASCII):
         number = float(value)
     return int(number) if number is not None and number < _UNLIMITED else None
 
