@@ -191,20 +191,13 @@ class ChatResponse(BaseModel, Generic[T]):
         return Message("assistant", self.parts)
 
 
-_DEFAULTS: dict[str, Any] = dict(ChatResponse.model_construct().__dict__)
-_write = object.__setattr__
+_BLANK: ChatResponse[Any] = ChatResponse.model_construct()
 
 
 def response_of(**fields: Any) -> ChatResponse[Any]:
     """A response of values that are known to be right, for adapters and layers.
 
-    `ChatResponse.model_construct` copies the defaults deeply each time, which takes 13 us; this takes 1.3, and nothing
-    in them can be changed.
+    `ChatResponse.model_construct` copies the defaults deeply each time, which takes 13 us; a copy of a blank one takes
+    2, and nothing in it can be changed.
     """
-    response: ChatResponse[Any] = ChatResponse.__new__(ChatResponse)
-    # The four slots that every model has.
-    _write(response, "__dict__", {**_DEFAULTS, **fields})
-    _write(response, "__pydantic_fields_set__", set(fields))
-    _write(response, "__pydantic_extra__", None)
-    _write(response, "__pydantic_private__", None)
-    return response
+    return _BLANK.model_copy(update=fields)
