@@ -70,7 +70,7 @@ def installed(client: Client, python: str, src: Path, server: str) -> dict[str, 
     places = list(Path(python).parents[1].glob("lib/python*/site-packages"))
     if len(places) != 1 or not any(Path(python).parents[1].glob("made-from")):
         return {"error": "only in an environment of the client's own"}
-    tools = ("pip", "setuptools")
+    tools = ("pip", "setuptools", "pkg_resources")
     count = sum(not path.name.startswith(tools) for path in places[0].glob("*.dist-info"))
     size = _size(path for path in places[0].iterdir() if not path.name.startswith((*tools, "_distutils", "distutils-")))
     if client.file.startswith("llamaroute"):
