@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import pytest
 
-from llamaroute.errors import OverloadedError
+from llamaroute.errors import CapabilityError, OverloadedError
 from llamaroute.layers.failover import failover
 from llamaroute.layers.hedge import hedge
 from llamaroute.layers.observe import observe
@@ -15,8 +16,10 @@ from llamaroute.layers.watch import watch
 from llamaroute.pipeline.core import Call, Candidate, Reply, compose
 from llamaroute.pipeline.exchange import exchange
 from llamaroute.pipeline.ops import Leg, Plan, Race, Raced, Send
+from llamaroute.routing.gate import Gate, Limits
 from llamaroute.routing.hedging import Hedge
 from llamaroute.routing.traffic import Traffic
+from llamaroute.spi import Target
 from llamaroute.types.capability import ModelRow
 
 from .step import START, answer, call_of, candidate
@@ -37,6 +40,12 @@ def hedged(*candidates: Candidate, rule: Hedge = RULE, **fields: Any) -> tuple[C
 
 def traffic_of(fields: dict[str, Any]) -> Traffic:
     return fields.pop("traffic", None) or Traffic(random.Random(1))
+
+
+def leg_target(leg: Leg) -> Target:
+    """Whom the leg's request is under way to."""
+    (row,) = leg.ledger.attempts
+    return candidate(row.target.partition(":")[0]).target
 
 
 def begun(race: Race) -> Send:
@@ -91,6 +100,42 @@ def test_one_that_cools_down_is_not_asked():
     assert isinstance(op, Send)
     assert op.target is not None
     assert op.target.provider == "c"
+
+
+def test_one_whose_limits_are_used_up_is_not_asked():
+    full = candidate("b")
+    full.gate = Gate(Limits(concurrency=1), threading.Lock())
+    _, _, race = hedged(candidate("a"), full)
+    begun(race)
+    full.gate.busy = 1
+    assert race.second(START + 3.0) is None
+    full.gate.busy = 0
+    assert isinstance(race.second(START + 3.0), Leg)
+
+
+def test_a_first_leg_that_failed_was_not_outwaited():
+    call, plan, race = hedged()
+    begun(race)
+    leg = race.second(START + 2.0)
+    assert isinstance(leg, Leg)
+    next(leg.plan)
+    with pytest.raises(OverloadedError) as failed:
+        race.first.plan.throw(OverloadedError("busy", provider="a", target="a"))
+    with pytest.raises(StopIteration):
+        plan.send(Raced(leg, Reply(leg_target(leg)), (failed.value, None)))
+    assert call.traffic is not None
+    assert not call.traffic.load("a:llama-4-scout").waits
+
+
+def test_a_leg_that_comes_too_late_has_nobody_to_ask():
+    _, _, race = hedged()
+    begun(race)
+    leg = race.second(START + 2.0)
+    assert isinstance(leg, Leg)
+    moved = race.first.plan.throw(OverloadedError("busy", provider="a", target="a"))
+    assert isinstance(moved, Send)
+    with pytest.raises(CapabilityError, match="another leg"):
+        next(leg.plan)
 
 
 def test_not_behind_the_deadline():

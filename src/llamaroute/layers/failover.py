@@ -104,6 +104,8 @@ def _unasked(error: ProviderError, ledger: Ledger) -> TypeGuard[ContextLengthErr
 
 
 def _refusal(refused: list[Refusal]) -> LlamarouteError:
+    if not refused:  # a second leg, when the first has moved on to the last target just before it began
+        return CapabilityError("another leg of the call asks all targets that are left")
     if len(refused) == 1:
         return refused[0]
     reasons = "no configured target can serve this request: " + "; ".join(str(error) for error in refused)

@@ -125,6 +125,9 @@ class _Hedged:
     def _may_ask(self, candidate: Candidate, slow: Candidate) -> bool:
         if candidate is slow or not is_able(self._call, candidate):
             return False
+        # A second request is no help if it waits, and takes the place of a first one that does.
+        if candidate.gate is not None and candidate.gate.crowded(self._call.ledger.now):
+            return False
         try:
             permit(self._call, candidate.target)
         except (CapabilityError, PolicyError, ModelRetiredError):
@@ -135,7 +138,8 @@ class _Hedged:
         """The first leg was left: it would have taken longer still, which counts for what is usual of its target."""
         ledger = self._call.ledger
         row = ledger.attempts[self._before]
-        self._traffic.load(row.target).waited(max(0.0, ledger.now - ledger.asked), stream=self._call.stream)
+        if row.error is OUTRUN:
+            self._traffic.load(row.target).waited(row.seconds, stream=self._call.stream)
 
     def _lost(self, leg: Leg, reply: Reply) -> Outcome:
         """Both have answered: the row of the one that is not taken says so, once the others have written it."""

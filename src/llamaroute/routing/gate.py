@@ -285,6 +285,11 @@ class Gate:
             return False
         return self._alone or not self.shared.up
 
+    def crowded(self, now: float) -> bool:
+        """Whether a further call would wait, as far as can be told without asking for it."""
+        limit = self.limits.concurrency
+        return bool(self.queue) or now < max(self._hold, self._poll) or (limit is not None and self.busy >= limit)
+
     def reserve(self, prompt: int, max_tokens: int | None) -> int:
         """Tokens to set aside for a request."""
         if max_tokens is not None and self.limits.reserve_max_tokens:
