@@ -43,7 +43,7 @@ if __name__ != "__main__":
 import chaos
 
 from llamaroute.pipeline.core import Call
-from llamaroute.types.response import Attempt
+from llamaroute.types.response import Attempt, AttemptError
 
 PROCESSES = ("asyncio", "threads", "asyncio", "threads")
 RATE = 900
@@ -159,11 +159,7 @@ def take_part(index: int) -> None:
     sys.stdin.readline()
     table = {
         "providers": providers,
-        # Without hedging: where limits are scarce, second requests take places that first ones wait for.
-        "routes": {
-            name: {key: value for key, value in route.items() if key != "hedge"}
-            for name, route in chaos.routes(seed).items()
-        },
+        "routes": chaos.routes(seed),
         "limits": {host: {"requests_per_minute": plan["rate"], "concurrency": CONCURRENCY} for host in chaos.HOSTS},
         "state": {"url": plan["state"]},
     }
@@ -183,13 +179,20 @@ def take_part(index: int) -> None:
 
 def packed(found: chaos.Ended) -> dict[str, Any]:
     """What another process needs to know of a call."""
-    kept = [{"target": a.target, "status": a.status, "phase": a.phase, "seconds": a.seconds} for a in found.attempts]
+    names = ("target", "status", "phase", "seconds")
+    kept = [
+        {**{name: getattr(a, name) for name in names}, "error": None if a.error is None else asdict(a.error)}
+        for a in found.attempts
+    ]
     return {**vars(found), "asked": asdict(found.asked), "attempts": kept}
 
 
 def unpacked(row: Mapping[str, Any]) -> chaos.Ended:
     """The same again."""
-    attempts = tuple(Attempt(**attempt) for attempt in row["attempts"])
+    attempts = tuple(
+        Attempt(**{**attempt, "error": attempt["error"] and AttemptError(**attempt["error"])})
+        for attempt in row["attempts"]
+    )
     return chaos.Ended(**{**row, "asked": chaos.Asked(**row["asked"]), "attempts": attempts})
 
 
